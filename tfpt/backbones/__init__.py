@@ -1,0 +1,84 @@
+"""Pretrained trunks, one file each. This file holds the signature every backbone has."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+
+    from tfpt.config import Input
+    from tfpt.preprocessors import Preprocessor
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What is known of a trunk before any weight is loaded.
+
+    Attributes:
+        modality: `image`, `text` or `audio`.
+        size: the default side in pixels, or the longest text in tokens.
+        value_range: the smallest and largest value that the network expects to be fed.
+        endpoints: output name -> shape without the batch dimension, None where it depends on the size of the input.
+        parameters: number of parameters; 0 when only building would tell.
+        licence: of the weights.
+        origin: where architecture and weights come from, for the model card.
+    """
+
+    modality: str
+    size: int
+    value_range: tuple[float, float]
+    endpoints: Mapping[str, tuple[int | None, ...]]
+    parameters: int = 0
+    licence: str = "unknown"
+    origin: str = "unknown"
+
+
+class Backbone:
+    """A pretrained trunk: what it expects, its preprocessor, its network."""
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Flags of the group `backbone`."""
+
+    def __init__(self, argument: str = "", config: Any = None) -> None:
+        self.argument = argument
+        self.config = config if config is not None else self.Config()
+
+    @classmethod
+    def variants(cls) -> Sequence[str]:
+        """Returns the arguments that exist, for `tfpt list backbones`; empty when they are open (a path, a URL)."""
+        return ()
+
+    def spec(self) -> Spec:
+        """Answers without loading weights, and without TensorFlow where that is possible."""
+        raise NotImplementedError
+
+    def preprocessor(self, options: "Input") -> "Preprocessor":
+        """Returns the preprocessor that makes this network's inputs, at `options.image_size` or the trunk's own size."""
+        raise NotImplementedError
+
+    def build(self, size: int) -> "keras.Model":
+        """Builds the network and loads its weights.
+
+        Args:
+            size: the side in pixels or the length in tokens that it will be fed.
+
+        Returns:
+            A Keras model from the preprocessor's device output to a dictionary of endpoints (`pooled` `[batch, width]`,
+            `sequence` `[batch, length, width]`, `levels` a list of `[batch, height, width, channels]`, finest first).
+        """
+        raise NotImplementedError
+
+    def groups(self, model: "keras.Model") -> list[list["keras.layers.Layer"]]:
+        """Returns the layers with weights from shallow to deep: the steps of `--train.unfreeze=last:N` and of layer-wise
+        rates. Every layer with weights is in exactly one group."""
+        raise NotImplementedError
+
+    def cuts(self, model: "keras.Model") -> list[str]:
+        """Returns names of layers after which a frozen prefix may end; empty means whole or nothing."""
+        return []
+
+    def weight_files(self) -> Sequence[str]:
+        """Returns the catalogue names (`efficientnet_lite:lite0`) that `tfpt fetch` brings for this backbone."""
+        return ()

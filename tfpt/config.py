@@ -1,0 +1,336 @@
+"""What one experiment is: frozen dataclasses, one a flag group. No TensorFlow here.
+
+A field is written with `setting(default, help)`; `flags.py` turns it into the flag `--group.field`. `__post_init__`
+checks values and raises `ValueError("field: sentence")`, which becomes a flag error.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal
+
+from tfpt import registry
+from tfpt.errors import UserError
+
+Auto = Literal["auto"]
+
+
+def setting(default: Any, help: str, *, choices: tuple[str, ...] = (), hidden: bool = False) -> Any:
+    """Returns a dataclass field that becomes a flag.
+
+    Args:
+        default: the value when the flag is not given.
+        help: one or two sentences for `--help`.
+        choices: the words that are allowed, where it is a fixed list.
+        hidden: left out of `--help`.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "hidden": hidden})
+
+
+def check(condition: bool, sentence: str) -> None:
+    """Raises `ValueError(sentence)` unless the condition holds; for `__post_init__`."""
+    if not condition:
+        raise ValueError(sentence)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Input:
+    """How examples are split, prepared and augmented."""
+
+    image_size: int | Auto = setting(
+        "auto", "Side of the square, in pixels, that pictures are resized to; auto: the backbone's own size."
+    )
+    max_length: int | Auto = setting("auto", "Longest text in tokens; auto: the backbone's own length.")
+    resize: str = setting(
+        "stretch",
+        "stretch: the whole picture, aspect ratio lost; crop: its largest centred square; pad: the whole picture with black bars.",
+        choices=("stretch", "crop", "pad"),
+    )
+    split: tuple[int, ...] = setting(
+        (70, 15, 15), "Percent of examples for train, validation and test, where the data has no split of its own."
+    )
+    split_seed: int = setting(0, "Another number gives another split.")
+    splits: str = setting("", "A splits.csv of an earlier run: use its split again.")
+    group: str = setting(
+        "",
+        r"Regular expression on the example's name; examples with equal matches (of group 1, if there is one) stay in one split: ^(patient\d+)_.",
+    )
+    examples_per_class: int = setting(
+        0, "Keep this many training examples of each class; 0: all. Validation and test stay whole."
+    )
+    examples_seed: int = setting(0, "Another number keeps other examples.")
+    augment: str = setting(
+        "auto", "Random changes of training examples: random_crop(pad=8)|flip. auto: the task's own; none: nothing."
+    )
+    views: int = setting(1, "Augmented views of each example, for self-supervised tasks.")
+    max_bad_fraction: float = setting(
+        0.001, "Share of examples that may fail to decode before the run stops; they are left out and listed."
+    )
+    cache: str = setting(
+        "auto",
+        "Keep prepared examples in memory: auto (when they take under a quarter of it), memory or off.",
+        choices=("auto", "memory", "off"),
+    )
+
+    def __post_init__(self) -> None:
+        check(
+            self.image_size == "auto" or 8 <= int(self.image_size) <= 4096,
+            f"image_size: {self.image_size} is not between 8 and 4096 pixels",
+        )
+        check(
+            self.max_length == "auto" or int(self.max_length) >= 1, f"max_length: {self.max_length} is not at least 1"
+        )
+        check(
+            len(self.split) == 3 and sum(self.split) == 100 and min(self.split) >= 0 and self.split[0] > 0,
+            f"split: {','.join(map(str, self.split))} is not three percentages that add up to 100, such as 70,15,15",
+        )
+        check(self.examples_per_class >= 0, f"examples_per_class: {self.examples_per_class} is negative")
+        check(self.views >= 1, f"views: {self.views} is not at least 1")
+        check(0 <= self.max_bad_fraction <= 1, f"max_bad_fraction: {self.max_bad_fraction} is not between 0 and 1")
+        try:
+            re.compile(self.group)
+        except re.error as error:
+            raise ValueError(f"group: {self.group} is not a regular expression: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train:
+    """How long and how carefully it trains."""
+
+    batch_size: int = setting(32, "Examples in one update, over all devices together.")
+    accumulate: int = setting(
+        1, "Split each batch into this many parts and add their gradients up: less memory, the same update."
+    )
+    seed: int = setting(0, "Start of all randomness but the split's.")
+    head_epochs: int = setting(
+        5, "Epochs that train the new head alone, the backbone frozen and computed once; 0: none."
+    )
+    epochs: int = setting(5, "Epochs after the head, with --train.unfreeze trained as well; 0: the head only.")
+    steps: int = setting(0, "Stop after this many updates in all, whatever the epochs say; 0: no bound.")
+    evaluate_every: int = setting(0, "Evaluate on validation every so many updates; 0: after each epoch.")
+    patience: int = setting(
+        0, "Stop a stage after this many evaluations in a row without a better primary metric on validation; 0: never."
+    )
+    unfreeze: str = setting(
+        "all", "What trains after the head: none, all, last:N (the N deepest groups) or regex:RE (on variable paths)."
+    )
+    batch_norm: str = setting(
+        "auto",
+        "Batch normalisation of what is unfrozen: frozen (statistics and scales as they came), train, or auto (train when the batch has "
+        "at least 16 examples).",
+        choices=("auto", "frozen", "train"),
+    )
+    ema: float = setting(
+        0.0, "Decay of an average of the weights that is evaluated and exported instead of them, such as 0.999; 0: off."
+    )
+    precision: str = setting(
+        "auto",
+        "Arithmetic of the backbone in training; results are always from the float32 model. auto: bfloat16 where the hardware has it.",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    checkpoint_minutes: float = setting(5.0, "Save the state of training every so many minutes, and after each epoch.")
+    checkpoint_steps: int = setting(0, "Save it every so many updates, too; 0: by time and epoch only.")
+    keep_checkpoints: int = setting(2, "How many states to keep.")
+
+    def __post_init__(self) -> None:
+        check(self.batch_size >= 1, f"batch_size: {self.batch_size} is not at least 1")
+        check(self.accumulate >= 1, f"accumulate: {self.accumulate} is not at least 1")
+        check(
+            self.batch_size % self.accumulate == 0,
+            f"accumulate: {self.accumulate} does not divide --train.batch_size={self.batch_size}",
+        )
+        for name in ("head_epochs", "epochs", "steps", "evaluate_every", "patience", "checkpoint_steps"):
+            check(getattr(self, name) >= 0, f"{name}: {getattr(self, name)} is negative")
+        check(
+            self.head_epochs + self.epochs > 0,
+            "epochs: with --train.head_epochs=0 there is nothing to train; give one of them",
+        )
+        check(0 <= self.ema < 1, f"ema: {self.ema} is not at least 0 and below 1")
+        check(self.keep_checkpoints >= 1, f"keep_checkpoints: {self.keep_checkpoints} is not at least 1")
+        check(self.checkpoint_minutes > 0, f"checkpoint_minutes: {self.checkpoint_minutes} is not positive")
+        kind, _, argument = self.unfreeze.partition(":")
+        known = (
+            self.unfreeze in ("none", "all")
+            or (kind == "last" and argument.isdigit() and int(argument) > 0)
+            or (kind == "regex" and argument)
+        )
+        check(bool(known), f"unfreeze: {self.unfreeze} is not none, all, last:N or regex:RE")
+        if kind == "regex":
+            try:
+                re.compile(argument)
+            except re.error as error:
+                raise ValueError(f"unfreeze: {argument} is not a regular expression: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optim:
+    """The optimizer and its learning rate."""
+
+    name: str = setting("adamw", "The update rule.", choices=("adamw", "sgd"))
+    learning_rate: float = setting(1e-3, "Highest learning rate after the head.")
+    head_learning_rate: float = setting(3e-3, "Highest learning rate while only the head trains.")
+    weight_decay: float = setting(0.01, "Decoupled weight decay; never on biases and normalisation layers.")
+    schedule: str = setting(
+        "cosine", "The learning rate over a stage, after the warm-up.", choices=("cosine", "constant")
+    )
+    warmup: float = setting(0.1, "Share of a stage in which the learning rate rises from 0.")
+    layer_decay: float = setting(
+        1.0, "Factor on the learning rate from each group of layers to the next shallower one, such as 0.8; 1: none."
+    )
+    head_multiplier: float = setting(
+        1.0, "Factor on the head's learning rate when the backbone trains as well; 0 leaves the head as it is."
+    )
+    momentum: float = setting(0.9, "Momentum of sgd.")
+    clip_norm: float = setting(1.0, "Scale gradients down to this global norm; 0: never.")
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "head_learning_rate"):
+            check(getattr(self, name) > 0, f"{name}: {getattr(self, name)} is not positive")
+        for name in ("weight_decay", "head_multiplier", "clip_norm"):
+            check(getattr(self, name) >= 0, f"{name}: {getattr(self, name)} is negative")
+        check(0 <= self.warmup < 1, f"warmup: {self.warmup} is not at least 0 and below 1")
+        check(0 <= self.layer_decay <= 1, f"layer_decay: {self.layer_decay} is not between 0 and 1")
+        check(0 <= self.momentum < 1, f"momentum: {self.momentum} is not at least 0 and below 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """Where it runs."""
+
+    strategy: str = setting(
+        "auto",
+        "How devices share the work. auto: one GPU if there is one, else the CPU.",
+        choices=("auto", "one_device"),
+    )
+    threads: int = setting(0, "CPU threads; 0: one a core.")
+
+    def __post_init__(self) -> None:
+        check(self.threads >= 0, f"threads: {self.threads} is negative")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Output:
+    """Where results go."""
+
+    name: str = setting("", "Name of the experiment; default: the flagfile's, or one made of task, data and backbone.")
+    run_dir: str = setting("", "Folder for the run; default: runs/NAME.")
+    model_dir: str = setting("", "Folder for exported models; default: saved_models/NAME.")
+    if_exists: str = setting(
+        "resume",
+        "When the run folder exists. resume: go on if it is the same experiment; new: take NAME-2, NAME-3, ...; fail: stop.",
+        choices=("resume", "new", "fail"),
+    )
+    report_examples: int = setting(24, "Most wrong examples shown in the report, as pictures inside the file; 0: none.")
+
+    def __post_init__(self) -> None:
+        check(
+            not re.search(r"[/\\\n\r\0]", self.name) and self.name not in (".", ".."),
+            f"name: {self.name!r} cannot be a folder name; use letters, digits, - and _",
+        )
+        check(self.report_examples >= 0, f"report_examples: {self.report_examples} is negative")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Export:
+    """What is published as a served model."""
+
+    require: str = setting(
+        "", 'Publish only if this holds on the test split, else exit with code 3: "accuracy>=0.9"; several with commas.'
+    )
+    version: str = setting("next", "Version folder: next, or a number.")
+    publish: bool = setting(True, "Export a served model after training and prove it equal.")
+
+    def __post_init__(self) -> None:
+        check(
+            self.version == "next" or (self.version.isdigit() and int(self.version) > 0),
+            f"version: {self.version} is not next or a number from 1",
+        )
+
+
+GROUPS: Mapping[str, type] = MappingProxyType(
+    {"input": Input, "train": Train, "optim": Optim, "runtime": Runtime, "output": Output, "export": Export}
+)
+"""Flag group -> dataclass, for the groups that every program knows."""
+
+DEFAULT_TRUNK = "trunk"
+"""The name of a trunk where there is only one."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Component:
+    """A component that was chosen: by name, or the object itself.
+
+    Attributes:
+        kind: `task`, `data` or `backbone`.
+        name: its name, dotted when it is outside tfpt; `object` when an object was given.
+        argument: what stood behind the colon.
+        config: the component's frozen `Config`, or None for its defaults.
+        instance: the object, when one was given in Python.
+    """
+
+    kind: str
+    name: str
+    argument: str = ""
+    config: Any = None
+    instance: Any = None
+
+    @classmethod
+    def parse(cls, kind: str, text: str) -> "Component":
+        """Makes a component from `name:argument`; its config stays unset.
+
+        Raises:
+            UserError: no such component.
+        """
+        name, argument = registry.split_reference(text)
+        registry.find(kind, name)
+        return cls(kind=kind, name=name, argument=argument)
+
+    def make(self) -> Any:
+        """Returns the component object.
+
+        Raises:
+            UserError: the argument or the configuration is not allowed.
+        """
+        if self.instance is not None:
+            return self.instance
+        return registry.find(self.kind, self.name)(self.argument, self.config)
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.argument}" if self.argument else self.name
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One experiment: what is learned, from what, on top of what, and how.
+
+    `backbone` is a mapping by trunk name; a task with one trunk has the single name `trunk`.
+    """
+
+    task: Component
+    data: Component
+    backbone: Mapping[str, Component]
+    input: Input = Input()
+    train: Train = Train()
+    optim: Optim = Optim()
+    runtime: Runtime = Runtime()
+    output: Output = Output()
+    export: Export = Export()
+
+    def __post_init__(self) -> None:
+        if not self.backbone:
+            raise UserError("--backbone is missing: write --backbone=NAME:ARGUMENT; `tfpt list backbones` shows them.")
+
+
+_NAMED_TRUNK = re.compile(r"(?:^|,)([a-z_]\w*)=")
+
+
+def split_trunks(text: str) -> dict[str, str]:
+    """Splits `--backbone` into trunks by name.
+
+    `tiny:conv` is one trunk, called `trunk`; `left=tiny:conv,right=tiny:conv` are two.
+    """
+    if not re.match(r"[a-z_]\w*=", text):
+        return {DEFAULT_TRUNK: text}
+    parts = _NAMED_TRUNK.split(text)[1:]
+    return {name: reference.strip() for name, reference in zip(parts[::2], parts[1::2], strict=True)}

@@ -1,0 +1,16 @@
+"""The one exception a user is meant to see."""
+
+
+class UserError(ValueError):
+    """A mistake the user can mend: one sentence that names the flag or file, the value and what is allowed.
+
+    Programs print it and exit with code 2; from Python it is raised as `tfpt.UserError`.
+    """
+
+
+class GateError(UserError):
+    """`--export.require` was not met: programs exit with code 3."""
+
+
+class Interrupted(Exception):
+    """Training was stopped from outside (Ctrl-C) after its state was saved: programs exit with code 130."""

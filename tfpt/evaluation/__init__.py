@@ -1,0 +1,1 @@
+"""How a model is measured: scoring, intervals, the report."""

@@ -1,0 +1,1 @@
+"""Keras layers shared by tasks and backbones, one idea a file."""

@@ -1,0 +1,1 @@
+"""Metrics shared by tasks, computed from gathered per-example values."""

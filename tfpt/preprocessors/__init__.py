@@ -1,0 +1,51 @@
+"""From a raw example to model inputs, in two halves; the same object trains, evaluates and serves.
+
+`host` runs in the input pipeline and in the served graph, on one example: decode, orient, resize, round, tokenise.
+`device` runs inside the model, on a batch: cast and scale, always in float32 whatever the precision policy is.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+
+
+class Preprocessor:
+    """Both halves of the way from a raw example to model inputs."""
+
+    feature: str
+    """The feature that it reads from the raw example and writes to the prepared one (`image`, `text`)."""
+
+    def host(self, raw: Any) -> tuple[Any, dict[str, Any]]:
+        """Prepares one example with TensorFlow ops.
+
+        Args:
+            raw: the raw value, as it comes over the wire (encoded image bytes, a string): a scalar string tensor.
+
+        Returns:
+            The compact tensor that travels to the device (uint8 pixels or int32 ids), and the frame: what happened to
+            coordinates (scale, padding, original size, token offsets), from which targets are made and undone.
+        """
+        raise NotImplementedError
+
+    def device(self) -> "keras.layers.Layer":
+        """Returns the layer that turns a batch of host outputs into the network's inputs, in float32."""
+        raise NotImplementedError
+
+    def host_spec(self) -> tuple[tuple[int | None, ...], str]:
+        """Returns shape (without the batch dimension) and dtype of one host output."""
+        raise NotImplementedError
+
+    def frame_spec(self) -> dict[str, tuple[tuple[int | None, ...], str]]:
+        """Returns shape and dtype of each value in the frame."""
+        raise NotImplementedError
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values from which `from_json` makes an equal preprocessor."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Preprocessor":
+        """Makes a preprocessor from what `to_json` returned."""
+        raise NotImplementedError

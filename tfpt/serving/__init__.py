@@ -1,0 +1,1 @@
+"""How a model is served: the servable, the bundle, the parity proof."""

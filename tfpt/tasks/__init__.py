@@ -1,0 +1,129 @@
+"""What is learned on top of a backbone, one file each. This file holds the signature every task has."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+    from tfpt.data import DataSource
+
+Tensors = Mapping[str, Any]
+"""A dictionary of tensors by name."""
+
+State = Mapping[str, Any]
+"""What a task learned from the data before training (class names, vocabularies): plain JSON values."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Primary:
+    """The metric that early stopping, the best checkpoint and model choice go by."""
+
+    name: str
+    higher_is_better: bool = True
+
+
+class Task:
+    """What is learned on top of one or several trunks.
+
+    A task must define `batch`, `build`, `decode` and `primary`; a classifier overrides nothing else but `losses`,
+    `statistics` and `metrics`. Generation, contrastive learning, detection and momentum teachers override more.
+    """
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Flags of the group `task`."""
+
+    primary: ClassVar[Primary]
+    endpoints: ClassVar[tuple[str, ...]] = ("pooled",)
+    """The trunk outputs that `build` reads; a frozen trunk's are computed once and cached."""
+    modalities: ClassVar[tuple[str, ...]] = ("image",)
+    """The kinds of trunk that the task can stand on."""
+
+    def __init__(self, argument: str = "", config: Any = None) -> None:
+        self.argument = argument
+        self.config = config if config is not None else self.Config()
+
+    # What every task defines.
+
+    def batch(self, features: Tensors, frame: Tensors, state: State, training: bool) -> dict[str, Any]:
+        """Makes `{"inputs", "targets", "weight"}` of a batch of prepared examples; runs in the input pipeline.
+
+        Args:
+            features: what the source and the preprocessors' host halves gave, `[batch, ...]` each; `weight` `[batch]`
+                is 0 for fillers and for examples that could not be decoded. With `--input.views=n` an augmented
+                feature is `[batch, n, ...]`.
+            frame: what happened to coordinates, `[batch, ...]` each.
+            state: what `adapt` returned.
+            training: whether the batch is trained on.
+        """
+        raise NotImplementedError
+
+    def build(self, trunks: Mapping[str, "keras.layers.Layer"], state: State) -> "keras.Model":
+        """Builds the model on the trunks; all variables of the task live in it, a momentum teacher included.
+
+        Args:
+            trunks: layers by name (`trunk` where there is one). Calling one on its input (`trunk.input_spec_of_host()`
+                makes a symbolic one) returns a dictionary with the task's `endpoints`.
+            state: what `adapt` returned.
+        """
+        raise NotImplementedError
+
+    def decode(self, outputs: Any, frame: Tensors, state: State) -> dict[str, Any]:
+        """Turns model outputs into what a client reads, with TensorFlow ops: it is part of the served graph."""
+        raise NotImplementedError
+
+    # What has a default.
+
+    def adapt(self, source: "DataSource", train: "np.ndarray") -> State:
+        """Learns class names, vocabularies and the like.
+
+        Args:
+            source: the data.
+            train: `[examples]`, int64: indices of the training examples.
+        """
+        return {}
+
+    def losses(self, outputs: Any, targets: Any) -> Any:
+        """Returns the loss of each example, `[batch]`, float32; used by the default `loss`."""
+        raise NotImplementedError
+
+    def loss(self, model: "keras.Model", batch: Tensors, training: bool) -> tuple[Any, Any, Any]:
+        """Returns `(loss_sum, weight_sum, outputs)` of a batch; sums, so that replicas and accumulation add up."""
+        import tensorflow as tf
+
+        outputs = model(batch["inputs"], training=training)
+        weight = tf.cast(batch["weight"], tf.float32)
+        losses = tf.cast(self.losses(outputs, batch["targets"]), tf.float32)
+        return tf.reduce_sum(losses * weight), tf.reduce_sum(weight), outputs
+
+    def after_update(self, model: "keras.Model", step: Any) -> None:
+        """Runs in the graph after each optimizer update: momentum teachers, queues."""
+
+    def predict(self, model: "keras.Model", inputs: Any) -> Any:
+        """Returns the model's outputs for inference; generation overrides it."""
+        return model(inputs, training=False)
+
+    def statistics(self, outputs: Any, batch: Tensors) -> dict[str, Any]:
+        """Returns small per-example values, `[batch, ...]` each, that metrics and intervals are computed from."""
+        return {}
+
+    def metrics(self, statistics: Mapping[str, "np.ndarray"], state: State) -> dict[str, float]:
+        """Returns metric values by name, from the statistics of all examples, each exactly once.
+
+        `loss` is added by the caller. The dictionary holds at least `primary.name`.
+        """
+        return {}
+
+    def embedding(self, trunk_outputs: Tensors) -> Any:
+        """Returns the `[batch, width]` embedding that the bundle's `embedding` signature answers with."""
+        return trunk_outputs[self.endpoints[0]]
+
+    def finish(self, model: "keras.Model", source: "DataSource") -> None:
+        """Runs once after training: an item index, for one."""
+
+    def metric_names(self) -> Sequence[str]:
+        """Names that `--export.require` may use."""
+        return (self.primary.name,)

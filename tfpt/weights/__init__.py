@@ -1,0 +1,1 @@
+"""Pretrained weights: the catalogue, fetching with hash checks, and converters."""
