@@ -253,8 +253,15 @@ GROUPS: Mapping[str, type] = MappingProxyType(
 )
 """Flag group -> dataclass, for the groups that every program knows."""
 
+KINDS = ("task", "data", "backbone")
+"""What an experiment is made of; each is a flag and the flag group of the component that it names."""
+
 DEFAULT_TRUNK = "trunk"
 """The name of a trunk where there is only one."""
+
+
+OBJECT = "object"
+"""The name of a component that was given as an object, in Python."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -263,8 +270,8 @@ class Component:
 
     Attributes:
         kind: `task`, `data` or `backbone`.
-        name: its name, dotted when it is outside tfpt; `object` when an object was given.
-        argument: what stood behind the colon.
+        name: its name, dotted when it is outside tfpt; `object` when an object was given in Python.
+        argument: what stood behind the colon; the object's class when an object was given.
         config: the component's frozen `Config`, or None for its defaults.
         instance: the object, when one was given in Python.
     """
@@ -283,8 +290,18 @@ class Component:
             UserError: no such component.
         """
         name, argument = registry.split_reference(text)
-        registry.find(kind, name)
+        if name != OBJECT:
+            registry.find(kind, name)
         return cls(kind=kind, name=name, argument=argument)
+
+    @classmethod
+    def given(cls, kind: str, instance: Any) -> "Component":
+        """Makes a component of an object that was given in Python."""
+        return cls(kind=kind, name=OBJECT, argument=type(instance).__name__, instance=instance)
+
+    def config_class(self) -> type | None:
+        """Returns the dataclass that holds the component's settings; None for an object, which has its own."""
+        return None if self.name == OBJECT else getattr(registry.find(self.kind, self.name), "Config", None)
 
     def make(self) -> Any:
         """Returns the component object.
@@ -294,6 +311,11 @@ class Component:
         """
         if self.instance is not None:
             return self.instance
+        if self.name == OBJECT:
+            raise UserError(
+                f"--{self.kind}={self}: this experiment was made in Python with an object of the class {self.argument}; "
+                "run it from Python again, or name a component."
+            )
         return registry.find(self.kind, self.name)(self.argument, self.config)
 
     def __str__(self) -> str:
@@ -333,4 +355,6 @@ def split_trunks(text: str) -> dict[str, str]:
     if not re.match(r"[a-z_]\w*=", text):
         return {DEFAULT_TRUNK: text}
     parts = _NAMED_TRUNK.split(text)[1:]
+    if len(set(parts[::2])) < len(parts[::2]):
+        raise UserError(f"--backbone={text}: two trunks have the same name.")
     return {name: reference.strip() for name, reference in zip(parts[::2], parts[1::2], strict=True)}

@@ -11,6 +11,7 @@ import pkgutil
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from tfpt.errors import UserError
 
@@ -38,7 +39,7 @@ def split_reference(text: str) -> tuple[str, str]:
     return name.strip(), argument.strip()
 
 
-def find(kind: str, name: str) -> type:
+def find(kind: str, name: str) -> Any:
     """Returns the component class for a name.
 
     Args:
@@ -67,7 +68,7 @@ def camel_case(name: str) -> str:
     return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
 
 
-def _find_outside(kind: str, dotted: str) -> type:
+def _find_outside(kind: str, dotted: str) -> Any:
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # a `tfpt` script, unlike `python -m tfpt`, does not see the working folder
     try:

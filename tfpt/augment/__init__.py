@@ -4,8 +4,13 @@ An op is a frozen dataclass; its fields are its arguments. It defines `example` 
 `batch` (a whole batch, as mixup needs), never both. All its randomness comes from the seed it is given.
 """
 
+import ast
 import dataclasses
+import re
 from typing import Any, ClassVar
+
+from tfpt import registry
+from tfpt.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,3 +39,39 @@ class Op:
             seeds: `[batch, 2]` int32.
         """
         raise NotImplementedError
+
+
+_CALL = re.compile(r"([A-Za-z_][\w.]*)(?:\((.*)\))?", re.DOTALL)
+
+
+def parse(text: str) -> tuple[Op, ...]:
+    """Makes ops of `random_crop(pad=8)|flip`; arguments are numbers, words in quotes, true or false.
+
+    Raises:
+        UserError: an op or an argument is not there.
+    """
+    if text in ("", "none"):
+        return ()
+    return tuple(_parse_op(part.strip(), text) for part in text.split("|"))
+
+
+def _parse_op(part: str, text: str) -> Op:
+    found = _CALL.fullmatch(part)
+    if not found:
+        raise UserError(
+            f"--input.augment={text}: {part!r} is not NAME or NAME(argument=value); write random_crop(pad=8)|flip."
+        )
+    op = registry.find("augment", found[1])
+    try:
+        call = ast.parse(f"f({found[2] or ''})", mode="eval").body
+        assert isinstance(call, ast.Call)
+        positional = [ast.literal_eval(value) for value in call.args]
+        named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords if keyword.arg}
+        made = op(*positional, **named)
+    except (SyntaxError, TypeError, ValueError) as error:
+        fields = ", ".join(f"{field.name}={field.default!r}" for field in dataclasses.fields(op))
+        raise UserError(
+            f"--input.augment={text}: {part}: {error}; {found[1]} takes {fields or 'no arguments'}."
+        ) from error
+    assert isinstance(made, Op)
+    return made

@@ -43,7 +43,7 @@ class Backbone:
 
     def __init__(self, argument: str = "", config: Any = None) -> None:
         self.argument = argument
-        self.config = config if config is not None else self.Config()
+        self.config: Any = config if config is not None else self.Config()
 
     @classmethod
     def variants(cls) -> Sequence[str]:

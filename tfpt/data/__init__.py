@@ -52,7 +52,7 @@ class DataSource:
 
     def __init__(self, argument: str = "", config: Any = None) -> None:
         self.argument = argument
-        self.config = config if config is not None else self.Config()
+        self.config: Any = config if config is not None else self.Config()
 
     def info(self) -> Info:
         """Returns what the source holds.

@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import keras
@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 class Preprocessor:
     """Both halves of the way from a raw example to model inputs."""
 
-    feature: str
+    feature: ClassVar[str]
     """The feature that it reads from the raw example and writes to the prepared one (`image`, `text`)."""
+
+    size: int
+    """The side in pixels or the length in tokens of what it makes."""
 
     def host(self, raw: Any) -> tuple[Any, dict[str, Any]]:
         """Prepares one example with TensorFlow ops.

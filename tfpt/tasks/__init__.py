@@ -41,10 +41,17 @@ class Task:
     """The trunk outputs that `build` reads; a frozen trunk's are computed once and cached."""
     modalities: ClassVar[tuple[str, ...]] = ("image",)
     """The kinds of trunk that the task can stand on."""
+    proportions: ClassVar[tuple[str, ...]] = ()
+    """Metrics that are a share of examples; their intervals are exact ones for proportions."""
+    default_augment: ClassVar[str] = "none"
+    """What `--input.augment=auto` means."""
+    caches_features: ClassVar[bool] = True
+    """Whether a frozen trunk's endpoints may be computed once; false where `build` calls a trunk on anything but the
+    task's inputs."""
 
     def __init__(self, argument: str = "", config: Any = None) -> None:
         self.argument = argument
-        self.config = config if config is not None else self.Config()
+        self.config: Any = config if config is not None else self.Config()
 
     # What every task defines.
 
@@ -115,6 +122,10 @@ class Task:
 
         `loss` is added by the caller. The dictionary holds at least `primary.name`.
         """
+        return {}
+
+    def details(self, statistics: Mapping[str, "np.ndarray"], state: State) -> dict[str, Any]:
+        """Returns what metrics.json holds besides numbers with intervals: a confusion matrix, for one."""
         return {}
 
     def embedding(self, trunk_outputs: Tensors) -> Any:

@@ -1,0 +1,108 @@
+"""Figures are well-formed, quiet, repeatable and leave matplotlib's settings alone."""
+
+import warnings
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pytest
+
+from tfpt.evaluation.figures import confusion, curve, most_confused
+
+ODD = [
+    "猫",
+    "😀 face",
+    "$5 bill$ \\frac",
+    "<script>alert(1)</script>",
+    "caf\udce9",
+    "العربية",
+    "a\x00b",
+    "& < > \" '",
+    "x" * 80,
+]
+
+
+def texts(svg):
+    return [element.text for element in ElementTree.fromstring(svg).iter() if element.text and element.text.strip()]
+
+
+def history():
+    for stage, first in (("head", 0), ("fine_tune", 30)):
+        for step in (10, 20, 30):
+            row = {"stage": stage, "step": step, "total_steps": first + step}
+            yield {**row, "split": "train", "loss": 1 / (first + step)}
+            yield {**row, "split": "validation", "loss": 2 / (first + step), "accuracy": 1 - 1 / step}
+
+
+def test_curve_shows_splits_stages_and_quantity():
+    found = texts(curve(history(), "loss"))
+    assert {"loss", "train", "validation", "head", "fine tune", "update"} <= set(found)
+    only_validation = texts(curve(history(), "accuracy"))
+    assert "validation" in only_validation and "train" not in only_validation
+
+
+def test_curve_counts_updates_over_all_stages():
+    assert "60" in texts(curve(history(), "loss"))
+
+
+def test_curve_of_one_point_or_of_none():
+    assert curve([{"stage": "head", "step": 1, "split": "train", "loss": 0.5}], "loss").startswith("<svg")
+    assert curve([], "loss") == ""
+    assert curve([{"stage": "head", "step": 1, "split": "train", "loss": float("nan")}], "loss") == ""
+    assert curve(history(), "perplexity") == ""
+
+
+def test_odd_class_names_are_shown_as_they_are_and_without_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        svg = confusion(np.eye(len(ODD)), ODD)
+    found = texts(svg)
+    assert {"猫", "😀 face", "$5 bill$ \\frac", "caf\ufffd", "العربية", "a\ufffdb", "& < > \" '"} <= set(found)
+    assert "<script" not in svg
+    svg.encode("utf-8")
+
+
+@pytest.mark.parametrize("count", [2, 12, 30])
+def test_every_count_but_zero_is_written(count):
+    counts = np.arange(1000, 1000 + count * count).reshape(count, count)
+    counts[0, 1] = 0
+    found = texts(confusion(counts, [f"class {k}" for k in range(count)]))
+    numbers = {text for text in found if text.isdigit()}
+    assert numbers == {str(k) for k in counts.ravel() if k}
+
+
+def test_too_many_classes_have_no_matrix():
+    assert confusion(np.eye(31), [str(k) for k in range(31)]) == ""
+
+
+def test_a_class_without_examples_is_no_error():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert confusion(np.array([[0, 0], [1, 4]]), ["a", "b"])
+
+
+def test_equal_data_gives_equal_text():
+    assert curve(history(), "loss") == curve(history(), "loss")
+    assert confusion(np.eye(3), list("abc")) == confusion(np.eye(3), list("abc"))
+
+
+def test_ids_of_two_figures_in_one_page_do_not_collide():
+    def ids(svg):
+        return {element.attrib["id"] for element in ElementTree.fromstring(svg).iter() if "id" in element.attrib}
+
+    both = [ids(curve(history(), name)) for name in ("loss", "accuracy")]
+    assert both[0] and both[1] and not both[0] & both[1]
+
+
+def test_settings_of_matplotlib_stay_and_do_not_matter(monkeypatch):
+    expected = curve(history(), "loss")
+    with matplotlib.rc_context({"text.usetex": True, "font.size": 40, "svg.fonttype": "path"}):
+        before = dict(matplotlib.rcParams)
+        assert curve(history(), "loss") == expected
+        assert dict(matplotlib.rcParams) == before
+
+
+def test_most_confused():
+    counts = np.array([[5, 2, 0], [0, 9, 1], [4, 0, 0]])
+    assert most_confused(counts, list("abc")) == [("c", "a", 4, 1.0), ("a", "b", 2, 2 / 7), ("b", "c", 1, 0.1)]
+    assert most_confused(counts, list("abc"), count=1) == [("c", "a", 4, 1.0)]

@@ -1,0 +1,118 @@
+"""Where every program starts: arguments, help, errors and exit codes."""
+
+import errno
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from tfpt import flags
+from tfpt.console import Console
+from tfpt.errors import GateError, Interrupted, UserError
+from tfpt.help_page import help_page
+from tfpt.startup import quiet_import, start_tensorflow
+
+__all__ = ["quiet_import", "run", "start_tensorflow"]
+
+DONE, FAILED, MISTAKE, GATE, STOPPED = 0, 1, 2, 3, 130
+"""Exit codes."""
+
+_USERS_FOLDER = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
+def run(
+    main: Callable[[flags.Parsed, Console], int | None],
+    *,
+    program: str,
+    about: str,
+    example: str,
+    groups: Mapping[str, type] | None = None,
+    need_experiment: bool = True,
+    positional: str = "",
+    argv: Sequence[str] | None = None,
+) -> NoReturn:
+    """Runs a program and ends the process with its exit code.
+
+    Args:
+        main: what it does, with the parsed flags and a console; it may return an exit code.
+        program: its name.
+        about: what it does, in a paragraph, for `--help`.
+        example: a real command line.
+        groups: its own flag groups.
+        need_experiment: whether task, data and backbone must be given.
+        positional: how its other arguments are shown (`PATH...`); empty when it takes flags only.
+        argv: the arguments; None: those of the process.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    groups = groups or {}
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a C locale cannot show every name
+    console = Console()
+    try:
+        if any(argument in flags.HELP for argument in arguments):
+            sections = flags.settings_for_help(arguments, groups)
+            print(
+                help_page(sections, program=program, about=about, example=example, groups=groups, positional=positional)
+            )
+            code = DONE
+        else:
+            parsed = flags.parse(
+                arguments,
+                program=program,
+                groups=groups,
+                need_experiment=need_experiment,
+                positional=bool(positional),
+            )
+            if parsed.json:
+                console = Console(stream=sys.stderr)  # standard output is for the results
+            code = main(parsed, console) or DONE
+        sys.stdout.flush()
+    except SystemExit:
+        raise
+    except BaseException as error:
+        code = _report(error, console, debug="--debug" in arguments)
+    sys.exit(code)
+
+
+def _report(error: BaseException, console: Console, *, debug: bool) -> int:
+    """Tells the user what went wrong; returns the exit code."""
+    if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, KeyboardInterrupt):
+        return _say("interrupted", STOPPED)
+    if isinstance(error, Interrupted):
+        return _say(str(error) or "interrupted", STOPPED)
+    if isinstance(error, UserError):
+        return _say(str(error), GATE if isinstance(error, GateError) else MISTAKE)
+    if isinstance(error, OSError) and error.errno in _USERS_FOLDER + _FULL:
+        where = f"{error.filename}: " if error.filename else ""
+        return _say(f"{where}{error.strerror}.", FAILED if error.errno in _FULL else MISTAKE)
+    kept = "above" if debug else f"in {_keep_traceback(error, console)}"
+    kind = f"{type(error).__name__}: {error}".splitlines()[0]
+    return _say(f"this is a bug in tfpt, or in what it stands on ({kind}); the traceback is {kept}.", FAILED)
+
+
+def _say(sentence: str, code: int) -> int:
+    print(f"tfpt: {sentence}", file=sys.stderr, flush=True)
+    return code
+
+
+def _keep_traceback(error: BaseException, console: Console) -> Path:
+    """Writes the traceback to the run's log, or to a file in the temporary folder where there is none yet."""
+    text = "".join(traceback.format_exception(error))
+    if console.log is not None:
+        with console.log.open("a", encoding="utf-8", errors="backslashreplace") as log:
+            log.write(text)
+        return console.log
+    handle, name = tempfile.mkstemp(prefix="tfpt-traceback-", suffix=".txt")
+    with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)
+    return Path(name)

@@ -1,0 +1,36 @@
+"""Small pictures for the report."""
+
+import io
+
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
+"""What tfpt reads; Pillow knows formats that start other programs."""
+
+
+def thumbnail(encoded: bytes, side: int = 128) -> bytes | None:
+    """Returns a picture as a small JPEG, turned as its EXIF orientation says, on white where it is transparent.
+
+    Args:
+        encoded: the file's content.
+        side: the longer side, in pixels; smaller pictures keep their size.
+
+    Returns:
+        JPEG bytes without metadata, or None where the picture cannot be decoded.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as picture:
+            picture.draft("RGB", (2 * side, 2 * side))
+            turned = ImageOps.exif_transpose(picture)
+            if turned.mode.startswith("I;16"):
+                turned = turned.convert("I").point([value >> 8 for value in range(65536)], "L")
+            if turned.has_transparency_data:
+                turned = turned.convert("RGBA")
+                turned = Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned)
+            small = turned.convert("RGB")
+    except Exception:  # Pillow's readers raise many kinds of errors, and a report must not fail because of a picture.
+        return None
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=80, optimize=True)
+    return file.getvalue()

@@ -1,0 +1,186 @@
+"""From a trained model to a published one: score it, prove the bundle equal, ask the gate, rename, report."""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfpt import __version__, record
+from tfpt.console import Console
+
+if TYPE_CHECKING:
+    from tfpt.evaluation.report import WrongExample
+    from tfpt.evaluation.scoring import Scores
+    from tfpt.serving.parity import Parity
+    from tfpt.training.fit import Setting, Trained
+    from tfpt.training.run_folder import RunFolder
+
+
+def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console: Console) -> Path | None:
+    """Measures the float32 model on validation and test, exports it, and writes the run's results.
+
+    Returns:
+        The published version folder; None with `--export.publish=false`.
+
+    Raises:
+        GateError: `--export.require` does not hold; results are written, nothing is published.
+        UserError: the bundle answers differently from the model that was measured.
+    """
+    from tfpt.evaluation import gate, measure
+    from tfpt.evaluation.scoring import score
+    from tfpt.serving import bundle
+    from tfpt.serving.servable import EXTRA, Servable
+    from tfpt.training.fit import check_failed
+
+    experiment, splits = setting.experiment, setting.splits
+    servable = Servable.of(
+        task=setting.task,
+        state=setting.state,
+        model=trained.assembly.model,
+        trunks=trained.assembly.trunks,
+        preprocessors=setting.preprocessors,
+    )
+    started = time.monotonic()
+    scored = {
+        name: score(servable, setting.prepared, examples, console=console, what=f"Measuring on {name}")
+        for name, examples in (("validation", splits.validation), ("test", splits.test))
+        if len(examples)
+    }
+    check_failed(setting)
+    headline = "test" if "test" in scored else "validation"
+    metrics: dict[str, Any] = {
+        "task": str(experiment.task),
+        "primary": setting.task.primary.name,
+        "higher_is_better": setting.task.primary.higher_is_better,
+        **{name: measure.measure(servable, scores) for name, scores in scored.items()},
+        "examples": {"train": len(splits.train), **{name: len(scores.examples) for name, scores in scored.items()}},
+        "failed": sorted(setting.index.names[k] for k in setting.prepared.failed),
+    }
+    if scored:
+        metrics |= setting.task.details(scored[headline].statistics, setting.state)
+        metrics["baseline"] = measure.baseline(setting.index.labels, train=splits.train, test=scored[headline].examples)
+    timings = {**trained.timings, "measure": time.monotonic() - started}
+    requirements = gate.parse_requirements(experiment.export.require, setting.task.metric_names())
+    final = None
+    try:
+        if experiment.export.publish:
+            started = time.monotonic()
+            with bundle.publishing(Path(experiment.output.model_dir), experiment.export.version) as (partial, final):
+                console.say("Exporting and proving the export equal in a fresh process ...")
+                bundle.save(servable, partial)
+                if scored:
+                    parity = _prove(setting, partial, scored[headline], console)
+                    metrics["parity"] = dataclasses.asdict(parity)
+                timings["export and proof"] = time.monotonic() - started
+                if scored:
+                    gate.check_requirements(requirements, {n: v["value"] for n, v in metrics[headline].items()})
+                record.write_flagfile(experiment, partial / EXTRA / "experiment.flags")
+                (partial / EXTRA / "metrics.json").write_text(
+                    json.dumps(metrics, indent=1, ensure_ascii=False), encoding="utf-8"
+                )
+                card = model_card(setting, metrics)
+                (partial / EXTRA / "model_card.md").write_text(card, encoding="utf-8", errors="surrogateescape")
+    finally:
+        _write_results(setting, trained, folder, scored, metrics, timings)
+    return final
+
+
+def _prove(setting: "Setting", bundle: Path, scores: "Scores", console: Console) -> "Parity":
+    from tfpt.evaluation.measure import raw_examples
+    from tfpt.serving import parity
+
+    chosen = parity.choose(scores.examples, seed=setting.experiment.train.seed)
+    raw = raw_examples(setting.source, scores.examples[chosen], list(setting.preprocessors.values()))
+    expected = {name: values[chosen] for name, values in scores.answers.items()}
+    found = parity.prove(bundle, raw, expected, batch_size=scores.batch_size)
+    if not found.passed:
+        raise RuntimeError(
+            f"the exported model does not answer what was measured: {found.reason}; it was not published"
+        )
+    console.say(
+        f"Parity passed: {found.examples} raw examples answered by the export in a fresh process, largest difference "
+        f"{found.max_difference:.1e}."
+    )
+    return found
+
+
+def _write_results(
+    setting: "Setting",
+    trained: "Trained",
+    folder: "RunFolder",
+    scored: "dict[str, Scores]",
+    metrics: dict[str, Any],
+    timings: dict[str, float],
+) -> None:
+    from tfpt.evaluation import report
+    from tfpt.evaluation.environment import environment, peak_memory
+    from tfpt.evaluation.measure import wrong_examples
+    from tfpt.evaluation.predictions import write_predictions
+
+    experiment = setting.experiment
+    folder.write_json("metrics.json", metrics)
+    wrong: list[WrongExample] = []
+    if scored and all("scores" in s.answers and "label" in s.statistics for s in scored.values()):
+        parts = list(scored.items())
+        examples = [int(k) for _, scores in parts for k in scores.examples]
+        write_predictions(
+            folder.path / "predictions.csv",
+            names=[setting.index.names[k] for k in examples],
+            splits=[name for name, scores in parts for _ in scores.examples],
+            scores=np.concatenate([scores.answers["scores"] for _, scores in parts]),
+            labels=np.concatenate([scores.statistics["label"] for _, scores in parts]),
+            classes=setting.state["classes"],
+        )
+        last = parts[-1][1]
+        count = experiment.output.report_examples
+        wrong = wrong_examples(last, setting.index, setting.source, setting.state, count=count)
+    lines = {"task": str(experiment.task), "data": str(experiment.data)}
+    lines |= {"backbone": ", ".join(str(trunk) for trunk in experiment.backbone.values())}
+    report.write(
+        report.Report(
+            title=experiment.output.name,
+            summary=lines,
+            metrics=metrics,
+            history=trained.progress.history,
+            wrong=wrong,
+            configuration=record.changed_rows(experiment),
+            environment=environment(),
+            timings=timings,
+            peak_memory=peak_memory(),
+            notes=[*setting.notes, *(f"Could not be decoded: {name}" for name in metrics["failed"])],
+        ),
+        folder.path / "report.html",
+    )
+
+
+def model_card(setting: "Setting", metrics: dict[str, Any]) -> str:
+    """Returns what whoever gets the model should know, as Markdown."""
+    experiment = setting.experiment
+    split = "test" if "test" in metrics else "validation"
+    lines = [f"# {experiment.output.name}", "", f"{experiment.task}, trained with tfpt {__version__}.", ""]
+    for name, backbone in setting.backbones.items():
+        spec = backbone.spec()
+        lines.append(
+            f"- Backbone ({name}): {experiment.backbone[name]}; {spec.origin}; licence of the weights: {spec.licence}"
+        )
+    info = setting.source.info()
+    lines.append(
+        f"- Data: {experiment.data}{f' ({info.origin})' if info.origin else ''}; examples: {metrics['examples']}"
+    )
+    if "classes" in setting.state:
+        lines.append(f"- Classes: {', '.join(setting.state['classes'])}")
+    if split in metrics:
+        lines += ["", f"## Measured on {split}", "", "| metric | value | 95 % interval |", "|---|---|---|"]
+        for name, found in metrics[split].items():
+            interval = "" if found["low"] is None else f"{found['low']:.4f} to {found['high']:.4f}"
+            lines.append(f"| {name} | {found['value']:.4f} | {interval} |")
+    lines += [
+        "",
+        "## Limits",
+        "",
+        "Measured on data of the kind it was trained on; other pictures may be answered worse.",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,122 @@
+"""The proof that a bundle answers what was evaluated: raw test examples, in a fresh process that has only TensorFlow."""
+
+import dataclasses
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+TOLERANCE = 1e-4
+"""The largest allowed difference of a score."""
+MOST_EXAMPLES = 2000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parity:
+    """How well a bundle's answers agree with the evaluated ones.
+
+    Attributes:
+        passed: whether all differences are allowed ones.
+        examples: how many were compared.
+        max_difference: of any number in the answers.
+        different: answers that are words or whole numbers and differ although the two highest scores are further apart
+            than the tolerance.
+        seconds: that the fresh process took, TensorFlow's start included.
+        tolerance: the largest difference that is allowed.
+        reason: why it did not pass; empty when it did.
+    """
+
+    passed: bool
+    examples: int
+    max_difference: float
+    different: int
+    seconds: float
+    tolerance: float = TOLERANCE
+    reason: str = ""
+
+
+def choose(examples: np.ndarray, *, seed: int) -> np.ndarray:
+    """Returns positions of the examples to compare: all, or a seeded 2,000 of them, in order."""
+    if len(examples) <= MOST_EXAMPLES:
+        return np.arange(len(examples))
+    return np.sort(np.random.default_rng(seed).choice(len(examples), MOST_EXAMPLES, replace=False))
+
+
+def prove(
+    bundle: Path, raw: Mapping[str, Sequence[bytes]], expected: Mapping[str, np.ndarray], *, batch_size: int
+) -> Parity:
+    """Compares a bundle's answers with the evaluated ones.
+
+    Args:
+        bundle: a version folder.
+        raw: feature -> raw values.
+        expected: answer by name, `[examples, ...]` each.
+        batch_size: of the evaluation: at another size floating-point sums differ in the last bits.
+    """
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="tfpt-parity-") as folder:
+        for feature, values in raw.items():
+            with tf.io.TFRecordWriter(str(Path(folder) / f"{feature}.tfrecord")) as writer:
+                for value in values:
+                    writer.write(value)
+        result = Path(folder) / "answers.npz"
+        script = Path(__file__).with_name("fresh_process.py")
+        command = [sys.executable, "-I", str(script), str(bundle.resolve()), folder, str(batch_size), str(result)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL)
+        seconds = time.monotonic() - started
+        examples = len(next(iter(expected.values())))
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            return Parity(
+                passed=False, examples=examples, max_difference=float("inf"), different=examples, seconds=seconds,
+                reason=f"the fresh process failed: {last[:300]}",
+            )  # fmt: skip
+        with np.load(result) as loaded:
+            return compare(expected, dict(loaded), seconds=seconds)
+
+
+def compare(expected: Mapping[str, np.ndarray], served: Mapping[str, np.ndarray], *, seconds: float) -> Parity:
+    """Compares two answers to the same examples."""
+    examples = len(next(iter(expected.values())))
+    largest, different, reason = 0.0, 0, ""
+    if set(expected) != set(served) or any(expected[n].shape != served[n].shape for n in expected):
+        return Parity(
+            passed=False, examples=examples, max_difference=float("inf"), different=examples, seconds=seconds,
+            reason="the answers have other names or shapes",
+        )  # fmt: skip
+    close_call = _close_calls(expected, examples)
+    for name, wanted in expected.items():
+        got = served[name]
+        if np.issubdtype(wanted.dtype, np.floating):
+            difference = np.abs(wanted.astype(np.float64) - got.astype(np.float64))
+            largest = max(largest, float(np.nanmax(difference, initial=0.0)))
+            if not np.array_equal(np.isnan(wanted), np.isnan(got)):
+                largest = float("inf")
+        else:
+            rows = (wanted.astype("S") != got.astype("S")).reshape(examples, -1).any(axis=1)
+            different += int(np.sum(rows & ~close_call))
+    if largest > TOLERANCE:
+        reason = f"a score differs by {largest:.2g}, more than {TOLERANCE:g}"
+    elif different:
+        reason = f"{different} of {examples} answers differ"
+    return Parity(
+        passed=not reason,
+        examples=examples,
+        max_difference=largest,
+        different=different,
+        seconds=seconds,
+        reason=reason,
+    )
+
+
+def _close_calls(expected: Mapping[str, np.ndarray], examples: int) -> np.ndarray:
+    scores = expected.get("scores")
+    if scores is None or scores.ndim != 2 or scores.shape[1] < 2:
+        return np.zeros(examples, bool)
+    highest = np.sort(scores, axis=1)[:, -2:]
+    return highest[:, 1] - highest[:, 0] <= TOLERANCE

@@ -1,0 +1,247 @@
+"""The whole way from a raw example to an answer, as one object: host, device, predict, decode."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfpt import __version__, registry
+from tfpt.errors import UserError
+from tfpt.layers.trunk import Trunk
+from tfpt.preprocessors import Preprocessor
+from tfpt.preprocessors.image import Image
+from tfpt.tasks import State, Task
+
+DESCRIPTION = "tfpt.json"
+EXTRA = "assets.extra"
+SINGLE = "outputs"
+"""The name that a single unnamed tensor has in a signature."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Servable:
+    """A model that answers raw examples.
+
+    Attributes:
+        task: makes batches and decodes outputs.
+        state: of the task.
+        preprocessors: by trunk name.
+        outputs: from the task's inputs to model outputs, a compiled function.
+        answer: from raw features by name (`[batch]` strings each) to what a client reads, a compiled function.
+        model: the Keras model, when it was built here; None when the servable was loaded.
+        trunks: the model's trunks by name, likewise.
+        folder: the bundle, when it was loaded.
+    """
+
+    task: Task
+    state: State
+    preprocessors: Mapping[str, Preprocessor]
+    outputs: Callable[[Any], Any]
+    answer: Callable[..., dict[str, Any]]
+    model: keras.Model | None = None
+    trunks: Mapping[str, Trunk] = dataclasses.field(default_factory=dict)
+    folder: Path | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        task: Task,
+        state: State,
+        model: keras.Model,
+        trunks: Mapping[str, Trunk],
+        preprocessors: Mapping[str, Preprocessor],
+    ) -> "Servable":
+        """Makes a servable of a float32 model."""
+        outputs = tf.function(lambda inputs: task.predict(model, inputs), autograph=False)
+        answer = tf.function(Answer(task, state, preprocessors, outputs).of_raw, autograph=False)
+        return cls(
+            task=task,
+            state=state,
+            preprocessors=preprocessors,
+            outputs=outputs,
+            answer=answer,
+            model=model,
+            trunks=trunks,
+        )
+
+    @classmethod
+    def load(cls, folder: str | Path, *, trust: Sequence[str] = ()) -> "Servable":
+        """Loads a bundle; a folder of versions stands for its newest.
+
+        Args:
+            folder: `saved_models/NAME` or `saved_models/NAME/VERSION`.
+            trust: packages outside tfpt whose task may be imported.
+
+        Raises:
+            UserError: it is not a tfpt bundle.
+        """
+        folder = newest_version(Path(folder))
+        values = _describe(folder)
+        task_name = values["task"]["name"]
+        if "." in task_name and task_name.split(".")[0] not in trust:
+            raise UserError(
+                f"--model={folder} uses the task {task_name} from outside tfpt; add --trust={task_name.split('.')[0]} if you trust it."
+            )
+        task_class = registry.find("task", task_name)
+        task = task_class(values["task"]["argument"], task_class.Config(**_tuples(values["task"]["config"])))
+        preprocessors = {
+            name: registry.find("preprocessor", kind).from_json(settings)  # type: ignore[attr-defined]
+            for name, (kind, settings) in values["preprocessors"].items()
+        }
+        loaded = tf.saved_model.load(str(folder))
+        signature = loaded.signatures["outputs"]
+        serve = loaded.signatures["serving_default"]
+
+        def outputs(inputs: Any) -> Any:
+            named = inputs if isinstance(inputs, dict) else {"inputs": inputs}
+            return _unnamed(signature(**named))
+
+        def answer(**raw: Any) -> dict[str, Any]:
+            return serve(**raw)
+
+        # The functions hold no reference to the loaded object, which owns the variables.
+        outputs.loaded = answer.loaded = loaded  # type: ignore[attr-defined]
+        return cls(
+            task=task, state=values["state"], preprocessors=preprocessors, outputs=outputs, answer=answer, folder=folder
+        )
+
+    def predict(self, raw: Mapping[str, Sequence[bytes]], *, batch_size: int = 32) -> dict[str, np.ndarray]:
+        """Answers raw examples.
+
+        Args:
+            raw: feature -> encoded values.
+            batch_size: examples at a time.
+
+        Returns:
+            The decoded answer by name, `[examples, ...]` each.
+        """
+        length = len(next(iter(raw.values())))
+        parts = []
+        for start in range(0, length, batch_size):
+            part = {name: tf.constant(list(values[start : start + batch_size])) for name, values in raw.items()}
+            parts.append({name: value.numpy() for name, value in self.answer(**part).items()})
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def describe(self) -> dict[str, Any]:
+        """Returns the plain values from which `load` makes the servable again."""
+        return {
+            "tfpt": __version__,
+            "task": {
+                "name": _component_name(self.task),
+                "argument": self.task.argument,
+                "config": dataclasses.asdict(self.task.config),
+            },
+            "state": self.state,
+            "preprocessors": {
+                name: [type(p).__module__.rpartition(".")[2], p.to_json()] for name, p in self.preprocessors.items()
+            },
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """The served graph, put together from its parts."""
+
+    task: Task
+    state: State
+    preprocessors: Mapping[str, Preprocessor]
+    outputs: Callable[[Any], Any]
+
+    def of_raw(self, **raw: Any) -> dict[str, Any]:
+        """Answers a batch of raw features, `[batch]` strings each."""
+        return self._answer({p.feature: mapped(p.host, raw[p.feature], p) for p in self._distinct()})
+
+    def of_pixels(self, image: tf.Tensor) -> dict[str, Any]:
+        """Answers a batch of decoded pictures, `[batch, height, width, 3]` float32, 0 to 255."""
+        (preprocessor,) = self._distinct()
+        assert isinstance(preprocessor, Image)
+        return self._answer({preprocessor.feature: mapped(preprocessor.host_pixels, image, preprocessor)})
+
+    def inputs_of_raw(self, **raw: Any) -> Any:
+        """Returns the task's inputs for a batch of raw features."""
+        return self._inputs({p.feature: mapped(p.host, raw[p.feature], p) for p in self._distinct()})[0]
+
+    def features(self) -> list[str]:
+        """Returns the names of the raw features."""
+        return [p.feature for p in self._distinct()]
+
+    def takes_pixels(self) -> bool:
+        """Tells whether decoded pictures can be answered."""
+        return len(self._distinct()) == 1 and isinstance(self._distinct()[0], Image)
+
+    def _distinct(self) -> list[Preprocessor]:
+        return list({p.feature: p for p in self.preprocessors.values()}.values())
+
+    def _inputs(self, prepared: Mapping[str, tuple[Any, dict[str, Any]]]) -> tuple[Any, dict[str, Any]]:
+        features = {name: value for name, (value, _) in prepared.items()}
+        frame = {name: value for name, (_, value) in prepared.items()}
+        length = tf.shape(next(iter(features.values())))[0]
+        batch = self.task.batch({**features, "weight": tf.ones([length])}, frame, self.state, False)
+        return batch["inputs"], frame
+
+    def _answer(self, prepared: Mapping[str, tuple[Any, dict[str, Any]]]) -> dict[str, Any]:
+        inputs, frame = self._inputs(prepared)
+        return self.task.decode(self.outputs(inputs), frame, self.state)
+
+
+def mapped(host: Callable[[Any], Any], raw: tf.Tensor, preprocessor: Preprocessor) -> Any:
+    """Runs a host half on each example of a batch."""
+    shape, dtype = preprocessor.host_spec()
+    frame = {name: tf.TensorSpec(s, d) for name, (s, d) in preprocessor.frame_spec().items()}
+    return tf.map_fn(host, raw, fn_output_signature=(tf.TensorSpec(shape, dtype), frame))
+
+
+def named(outputs: Any) -> dict[str, Any]:
+    """Returns model outputs as a signature can carry them."""
+    return dict(outputs) if isinstance(outputs, dict) else {SINGLE: outputs}
+
+
+def _unnamed(outputs: dict[str, Any]) -> Any:
+    return outputs[SINGLE] if set(outputs) == {SINGLE} else outputs
+
+
+def newest_version(folder: Path) -> Path:
+    """Returns the folder itself when it is a bundle, else its version folder with the highest number.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if (folder / "saved_model.pb").is_file():
+        return folder
+    versions = [f for f in folder.iterdir() if f.name.isdigit()] if folder.is_dir() else []
+    if not versions:
+        what = "holds no version folder" if folder.is_dir() else "is not there"
+        raise UserError(
+            f"--model={folder} {what}; give a folder that `tfpt train` exported, such as saved_models/NAME."
+        )
+    return max(versions, key=lambda f: int(f.name))
+
+
+def _describe(folder: Path) -> dict[str, Any]:
+    file = folder / EXTRA / DESCRIPTION
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"--model={folder} is a SavedModel, but not one that tfpt exported: it has no {EXTRA}/{DESCRIPTION}."
+        ) from error
+    except ValueError as error:
+        raise UserError(f"--model={folder}: {file.name} is damaged; export the model again.") from error
+
+
+def _component_name(task: Task) -> str:
+    module, name = type(task).__module__, type(task).__name__
+    last = module.rpartition(".")[2]
+    if registry.camel_case(last) != name:
+        return f"{module}.{name}"  # an object given in Python: it cannot be found again by name, which `find` will say
+    return last if module == f"tfpt.tasks.{last}" else module
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}

@@ -1,0 +1,107 @@
+"""Saved states of training: a folder each, complete or not there at all."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from tfpt.console import Console
+
+STATE_FILE = "state.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """A checkpoint on disk.
+
+    Attributes:
+        folder: where it is.
+        state: the plain values that were saved with the variables.
+    """
+
+    folder: Path
+    state: dict[str, Any]
+
+
+class Checkpoints:
+    """Writes and finds checkpoints in a folder.
+
+    Args:
+        folder: made when first needed.
+        keep: how many of the newest to keep.
+    """
+
+    def __init__(self, folder: Path, *, keep: int) -> None:
+        self.folder = folder
+        self.keep = keep
+
+    def save(self, order: int, variables: Sequence[tf.Variable], state: dict[str, Any], *, name: str = "step") -> Path:
+        """Saves variables and plain values under a temporary name, then renames.
+
+        Args:
+            order: grows with time; a checkpoint with a higher one is newer.
+            variables: in an order that `restore` repeats.
+            state: JSON values.
+            name: of the series; each series is counted for itself.
+
+        Returns:
+            The checkpoint's folder.
+        """
+        final = self.folder / f"{name}-{order:010d}"
+        partial = self.folder / f".partial-{final.name}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        tf.train.Checkpoint(variables=list(variables)).write(str(partial / "variables"))
+        files = {f.name: _digest(f) for f in sorted(partial.iterdir())}
+        (partial / STATE_FILE).write_text(json.dumps({"state": state, "files": files}), encoding="utf-8")
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+        for old in self._all(name)[: -self.keep]:
+            shutil.rmtree(old, ignore_errors=True)
+        return final
+
+    def latest(self, *, console: Console, name: str = "step") -> Saved | None:
+        """Returns the newest undamaged checkpoint of a series; damaged ones are reported and passed over."""
+        for folder in reversed(self._all(name)):
+            try:
+                return read(folder)
+            except (OSError, ValueError) as error:
+                console.warn(f"The checkpoint {folder} is damaged ({error}) and is not used.")
+        return None
+
+    def clear(self) -> None:
+        """Deletes all checkpoints."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _all(self, name: str) -> list[Path]:
+        return sorted(f for f in self.folder.glob(f"{name}-*") if f.is_dir()) if self.folder.is_dir() else []
+
+
+def read(folder: Path) -> Saved:
+    """Reads a checkpoint's plain values and checks its files.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: a file is not what was written.
+    """
+    values = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    for name, digest in values["files"].items():
+        if _digest(folder / name) != digest:
+            raise ValueError(f"{name} is not what was written")
+    return Saved(folder, values["state"])
+
+
+def restore(folder: Path, variables: Sequence[tf.Variable]) -> None:
+    """Puts a checkpoint's values into variables, given in the order of `Checkpoints.save`."""
+    reader = tf.train.Checkpoint(variables=list(variables))
+    reader.read(str(folder / "variables")).assert_consumed()
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,112 @@
+"""Frozen means computed once: what a frozen trunk makes of each example, kept in memory."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfpt.console import Console
+from tfpt.layers.trunk import CachedTrunk, Trunk
+from tfpt.tasks import State, Task
+from tfpt.training.pipeline import Prepared, evaluation_batches
+from tfpt.training.plan import evaluation_plan
+
+
+@dataclasses.dataclass(frozen=True)
+class CachedFeatures:
+    """Batches of cached examples; `kept` holds `inputs` (endpoints), `targets` and `weight` by slot."""
+
+    kept: Mapping[str, Any]
+    slots: tf.Tensor
+
+    def batch(self, row: tf.Tensor) -> dict[str, Any]:
+        """Returns the batch of a plan's row."""
+        k = tf.where(row < 0, -row - 1, row)
+        slot = tf.gather(self.slots, k)
+        batch = tf.nest.map_structure(lambda values: tf.gather(values, slot), dict(self.kept))
+        batch["weight"] *= tf.cast(row >= 0, batch["weight"].dtype)
+        return {**batch, "example": k, "ok": tf.ones_like(k, tf.bool)}
+
+    def training_batches(
+        self, rows: Callable[[], Iterator[tuple[int, np.ndarray]]], *, batch_size: int
+    ) -> tf.data.Dataset:
+        """Returns the batches of a plan's rows, in their order."""
+        signature = (tf.TensorSpec((), tf.int64), tf.TensorSpec((batch_size,), tf.int64))
+        planned = tf.data.Dataset.from_generator(rows, output_signature=signature)
+        return planned.map(lambda epoch, row: self.batch(row)).prefetch(2)
+
+    def evaluation_batches(self, rows: np.ndarray) -> tf.data.Dataset:
+        """Returns the batches of an evaluation plan's rows."""
+        return tf.data.Dataset.from_tensor_slices(rows).map(self.batch).prefetch(2)
+
+    def trunks(self) -> dict[str, CachedTrunk]:
+        """Returns stand-ins for the frozen trunks, to build the head on."""
+        inputs = self.kept["inputs"]
+        nested = {"trunk": inputs} if not isinstance(next(iter(inputs.values())), dict) else inputs
+        return {
+            name: CachedTrunk({e: tuple(v.shape[1:]) for e, v in endpoints.items()}, name=name)
+            for name, endpoints in nested.items()
+        }
+
+
+def cache_features(
+    trunks: Mapping[str, Trunk],
+    prepared: Prepared,
+    examples: np.ndarray,
+    *,
+    batch_size: int,
+    task: Task,
+    state: State,
+    console: Console,
+) -> CachedFeatures:
+    """Runs the frozen trunks once over the examples, in inference mode.
+
+    Args:
+        trunks: by name; a task with one trunk takes a single tensor as its inputs, one with several a dictionary by name.
+        prepared: the examples.
+        examples: `[examples]` int64.
+        batch_size: of this pass.
+        task: makes the batches.
+        state: of the task.
+        console: shows progress.
+    """
+    examples = np.unique(examples)
+    rows = evaluation_plan(examples, batch_size=min(batch_size, len(examples)))
+
+    @tf.function(autograph=False)
+    def endpoints(inputs: Any) -> Any:
+        if isinstance(inputs, dict):
+            return {name: trunk(inputs[name], training=False) for name, trunk in trunks.items()}
+        (trunk,) = trunks.values()
+        return trunk(inputs, training=False)
+
+    kept: list[np.ndarray] | None = None
+    structure: Any = None
+    done = 0
+    with console.track("Running the frozen backbone once", total=len(examples), unit="examples") as track:
+        for batch in evaluation_batches(prepared, rows, task=task, state=state):
+            values = {"inputs": endpoints(batch["inputs"]), "targets": batch["targets"], "weight": batch["weight"]}
+            structure = tf.nest.map_structure(lambda t: None, values)
+            fresh = min(rows.shape[1], len(examples) - done)
+            prepared.failed.update(int(k) for k in batch["example"].numpy()[~batch["ok"].numpy()])
+            flat = [t.numpy()[:fresh] for t in tf.nest.flatten(values)]
+            if kept is None:
+                kept = [np.empty((len(examples), *part.shape[1:]), part.dtype) for part in flat]
+            for whole, part in zip(kept, flat, strict=True):
+                whole[done : done + fresh] = part
+            done += fresh
+            track.advance(fresh)
+    assert kept is not None, "cache_features() needs at least one example"
+    slots = np.zeros(int(examples[-1]) + 1, np.int64)
+    slots[examples] = np.arange(len(examples))
+    with tf.device("CPU:0"):
+        tensors = [tf.constant(part) for part in kept]
+        return CachedFeatures(tf.nest.pack_sequence_as(structure, tensors), tf.constant(slots))
+
+
+def head_on_cached(task: Task, state: State, cached: CachedFeatures) -> keras.Model:
+    """Builds the task's model on cached endpoints; its variables are those of the full model outside the trunks."""
+    return task.build(cached.trunks(), state)

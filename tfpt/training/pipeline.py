@@ -1,0 +1,199 @@
+"""From a batch plan to batches: read, prepare, augment, batch. All randomness is a function of (seed, epoch, example, op)."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfpt.augment import Op
+from tfpt.console import Console
+from tfpt.data import DataSource
+from tfpt.preprocessors import Preprocessor
+from tfpt.tasks import State, Task
+
+Element = tuple[dict[str, Any], dict[str, Any], Any]
+"""Features, frame and whether the example could be read and decoded."""
+
+
+class Prepared:
+    """The examples of a source after the host half: read on demand, or kept in memory.
+
+    Args:
+        source: the data.
+        preprocessors: one a modality; each replaces its feature in the raw example.
+        threads: how many examples are prepared at a time.
+    """
+
+    def __init__(self, source: DataSource, preprocessors: Sequence[Preprocessor], *, threads: int) -> None:
+        self.source = source
+        self.preprocessors = tuple(preprocessors)
+        self.threads = threads
+        self.failed: set[int] = set()
+        """Examples that were met and could not be read or decoded."""
+        self._slots: tf.Tensor | None = None
+        self._kept: Any = None
+        self._placeholder = tf.nest.map_structure(_zeros, self._specs())
+
+    def bytes_per_example(self) -> int:
+        """Returns the memory that one prepared example takes."""
+        features, frame = self._specs()
+        return sum(
+            int(np.prod([d or 1 for d in spec.shape])) * max(1, spec.dtype.size)
+            for spec in tf.nest.flatten((features, frame))
+        )
+
+    def read(self, k: tf.Tensor) -> Element:
+        """Returns example k; one that cannot be read or decoded is a placeholder of zeros and False."""
+        if self._slots is not None:
+            slot = self._slots[k]
+            return tf.nest.map_structure(lambda kept: kept[slot], self._kept)
+        # ignore_errors is how tf.data catches what an op raises, without Python in the way.
+        read = tf.data.Dataset.from_tensors(k).map(lambda i: (*self._prepare(i), True)).ignore_errors()
+        return read.concatenate(tf.data.Dataset.from_tensors((*self._placeholder, False))).take(1).get_single_element()
+
+    def keep(self, examples: np.ndarray, *, console: Console, what: str) -> None:
+        """Prepares the examples once and keeps them in memory; from then on only these can be read."""
+        examples = np.unique(examples)
+        batches = tf.data.Dataset.from_tensor_slices(examples).map(
+            self.read, num_parallel_calls=self.threads, deterministic=True
+        )
+        kept: list[np.ndarray] | None = None
+        done = 0
+        with console.track(what, total=len(examples), unit="examples") as track:
+            for batch in batches.batch(64).prefetch(2):
+                flat = [t.numpy() for t in tf.nest.flatten(batch)]
+                if kept is None:
+                    kept = [np.empty((len(examples), *part.shape[1:]), part.dtype) for part in flat]
+                for whole, part in zip(kept, flat, strict=True):
+                    whole[done : done + len(part)] = part
+                done += len(flat[-1])
+                track.advance(len(flat[-1]))
+        assert kept is not None, "keep() needs at least one example"
+        structure = (*self._placeholder, False)
+        self.failed.update(int(k) for k in examples[~kept[-1]])
+        slots = np.full(int(examples[-1]) + 1, -1, np.int64)
+        slots[examples] = np.arange(len(examples))
+        with tf.device("CPU:0"):
+            self._kept = tf.nest.pack_sequence_as(structure, [tf.constant(part) for part in kept])
+            self._slots = tf.constant(slots)
+
+    def _prepare(self, k: tf.Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+        features = dict(self.source.example(k))
+        frame = {}
+        for preprocessor in self.preprocessors:
+            features[preprocessor.feature], frame[preprocessor.feature] = preprocessor.host(
+                features[preprocessor.feature]
+            )
+        return features, frame
+
+    def _specs(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return tf.data.Dataset.range(1).map(self._prepare).element_spec
+
+
+def _zeros(spec: tf.TensorSpec) -> tf.Tensor:
+    return tf.zeros([d or 0 for d in spec.shape], spec.dtype)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What happens to training examples only."""
+
+    ops: tuple[Op, ...] = ()
+    views: int = 1
+    seed: int = 0
+
+
+def training_batches(
+    prepared: Prepared,
+    rows: Callable[[], Iterator[tuple[int, np.ndarray]]],
+    *,
+    batch_size: int,
+    task: Task,
+    state: State,
+    augmentation: Augmentation,
+) -> tf.data.Dataset:
+    """Returns the task's batches for the rows of a plan, in their order; each also holds `example` and `ok`.
+
+    Args:
+        prepared: the examples.
+        rows: makes an iterator of (epoch, `[batch_size]` int64 row).
+        batch_size: length of a row.
+        task: makes the batch.
+        state: of the task.
+        augmentation: ops, views and seed.
+    """
+    signature = (tf.TensorSpec((), tf.int64), tf.TensorSpec((batch_size,), tf.int64))
+    planned = tf.data.Dataset.from_generator(rows, output_signature=signature)
+    singles = planned.flat_map(
+        lambda epoch, row: tf.data.Dataset.from_tensor_slices((tf.fill([batch_size], epoch), row))
+    )
+    example_ops = [(p, op) for p, op in enumerate(augmentation.ops) if type(op).batch is Op.batch]
+    batch_ops = [(p, op) for p, op in enumerate(augmentation.ops) if type(op).batch is not Op.batch]
+
+    def example(epoch: tf.Tensor, k: tf.Tensor) -> Any:
+        features, frame, k, ok = _weighed(prepared, k)
+        views = [
+            _augmented(features, _seed(augmentation.seed, epoch, k, v), example_ops) for v in range(augmentation.views)
+        ]
+        features = views[0] if len(views) == 1 else _stacked(views, example_ops)
+        return features, frame, {"example": k, "ok": ok}, _seed(augmentation.seed, epoch, k, 0)
+
+    def batch(features: Any, frame: Any, origin: Any, seeds: tf.Tensor) -> dict[str, Any]:
+        made = dict(task.batch(features, frame, state, True))
+        for position, op in batch_ops:
+            folded = tf.map_fn(lambda s, p=position: _fold(s, p), seeds)
+            made["inputs"], made["targets"] = op.batch(made["inputs"], made["targets"], folded)
+        return {**made, **origin}
+
+    batches = singles.map(example, num_parallel_calls=prepared.threads, deterministic=True)
+    return batches.batch(batch_size, drop_remainder=True).map(batch).prefetch(2)
+
+
+def evaluation_batches(prepared: Prepared, rows: np.ndarray, *, task: Task, state: State) -> tf.data.Dataset:
+    """Returns the task's batches for the rows of an evaluation plan; each also holds `example`, `ok` and `frame`.
+
+    Args:
+        prepared: the examples.
+        rows: `[steps, batch]` int64.
+        task: makes the batch.
+        state: of the task.
+    """
+
+    def example(k: tf.Tensor) -> Any:
+        features, frame, k, ok = _weighed(prepared, k)
+        return features, frame, {"example": k, "ok": ok}
+
+    def batch(features: Any, frame: Any, origin: Any) -> dict[str, Any]:
+        return {**task.batch(features, frame, state, False), **origin, "frame": frame}
+
+    singles = tf.data.Dataset.from_tensor_slices(rows.reshape(-1))
+    batches = singles.map(example, num_parallel_calls=prepared.threads, deterministic=True)
+    return batches.batch(rows.shape[1], drop_remainder=True).map(batch).prefetch(2)
+
+
+def _weighed(prepared: Prepared, planned: tf.Tensor) -> tuple[dict[str, Any], dict[str, Any], tf.Tensor, tf.Tensor]:
+    k = tf.where(planned < 0, -planned - 1, planned)
+    features, frame, ok = prepared.read(k)
+    return {**features, "weight": tf.cast(ok & (planned >= 0), tf.float32)}, frame, k, ok
+
+
+def _augmented(features: Mapping[str, Any], seed: tf.Tensor, ops: Sequence[tuple[int, Op]]) -> dict[str, Any]:
+    changed = dict(features)
+    for position, op in ops:
+        changed = op.example(changed, _fold(seed, position))
+    return changed
+
+
+def _stacked(views: Sequence[Mapping[str, Any]], ops: Sequence[tuple[int, Op]]) -> dict[str, Any]:
+    moved = set().union(*(op.moves for _, op in ops)) if ops else set()
+    return {name: tf.stack([view[name] for view in views]) if name in moved else views[0][name] for name in views[0]}
+
+
+def _seed(seed: int, epoch: tf.Tensor, k: tf.Tensor, view: int) -> tf.Tensor:
+    return _fold(_fold(_fold(tf.constant([seed & 0x7FFFFFFF, 0], tf.int32), epoch), k), view)
+
+
+def _fold(seed: tf.Tensor, number: Any) -> tf.Tensor:
+    return tf.random.experimental.stateless_fold_in(seed, tf.cast(number, tf.int32))

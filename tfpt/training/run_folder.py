@@ -1,0 +1,154 @@
+"""What a run leaves on disk, and what it means to start again in the same folder."""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from tfpt import flagfile, record
+from tfpt.atomic import atomic_text
+from tfpt.config import Experiment
+from tfpt.errors import UserError
+from tfpt.training.loop import Progress
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: made when the run starts.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._board: Any = None
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Makes the folder and keeps other processes out of it while the block runs.
+
+        Raises:
+            UserError: it cannot be written, or another process is training in it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("a")
+        except OSError as error:
+            raise UserError(
+                f"--output.run_dir={self.path} cannot be written ({error.strerror}); choose a folder that is yours."
+            ) from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"--output.run_dir={self.path}: another process is training in it; wait for it, or choose another --output.name."
+                ) from error
+            except OSError:  # a file system without locks: go on without
+                pass
+            yield
+
+    def status(self) -> dict[str, Any] | None:
+        """Returns what status.json says; None when there was no run."""
+        try:
+            return json.loads((self.path / "status.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def check_same(self, experiment: Experiment) -> None:
+        """Refuses to go on with another experiment than the one that began here.
+
+        Raises:
+            UserError: the flags that differ, by name.
+        """
+        file = self.path / "experiment.flags"
+        if not file.is_file():
+            return
+        before = {name: given.value for name, given in flagfile.read(file).items()}
+        now = dict(record.to_rows(experiment))
+        different = [flag for flag in now if flag != "output.if_exists" and before.get(flag, now[flag]) != now[flag]]
+        if different:
+            raise UserError(
+                f"--output.run_dir={self.path} holds a run with other settings ({', '.join(different[:8])}"
+                f"{' and more' if len(different) > 8 else ''}); choose another --output.name, or --output.if_exists=new."
+            )
+
+    def write_experiment(self, experiment: Experiment) -> None:
+        """Writes experiment.flags."""
+        record.write_flagfile(experiment, self.path / "experiment.flags")
+
+    def write_json(self, name: str, values: Any) -> None:
+        """Writes a JSON file, whole or not at all."""
+        with atomic_text(self.path / name) as file:
+            json.dump(values, file, indent=1, ensure_ascii=False)
+            file.write("\n")
+
+    def write_status(self, state: str, progress: Progress | None = None, **more: Any) -> None:
+        """Writes status.json: `running`, `interrupted`, `failed` or `finished`, and how far it is."""
+        far = {"stage": progress.stage, "step": progress.step, "total_steps": progress.total_steps} if progress else {}
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        self.write_json("status.json", {"state": state, "time": moment, "process": os.getpid(), **far, **more})
+
+    def begin_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes metrics.jsonl anew with the rows that a checkpoint knows, so that nothing stands in it twice."""
+        with atomic_text(self.path / "metrics.jsonl") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+    def add_row(self, row: Mapping[str, Any]) -> None:
+        """Appends a row to metrics.jsonl and to the TensorBoard log."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        if self._board is None:
+            self._board = tf.summary.create_file_writer(str(self.path / "tensorboard"))
+        with self._board.as_default(step=row["total_steps"]):
+            for name, value in row.items():
+                if isinstance(value, float):
+                    _scalar(f"{row['split']}/{name}", value)
+        if row["split"] != "train":
+            self._board.flush()
+
+    def history(self) -> list[dict[str, Any]]:
+        """Returns the rows of metrics.jsonl."""
+        file = self.path / "metrics.jsonl"
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+
+    def close(self) -> None:
+        """Ends the TensorBoard log."""
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+
+def _scalar(tag: str, value: float) -> None:
+    # tf.summary.scalar lives in the tensorboard package; the record itself needs only the plugin's name.
+    metadata = tf.compat.v1.SummaryMetadata()
+    metadata.plugin_data.plugin_name = "scalars"
+    tf.summary.write(tag, tf.constant(value, tf.float32), metadata=metadata)
+
+
+def free_name(experiment: Experiment) -> Experiment:
+    """Returns the experiment with the first of NAME, NAME-2, NAME-3, ... whose run folder does not exist."""
+    output = experiment.output
+    number = 1
+    while Path(output.run_dir).exists():
+        number += 1
+        output = dataclasses.replace(
+            experiment.output,
+            name=f"{experiment.output.name}-{number}",
+            run_dir=f"{experiment.output.run_dir}-{number}",
+            model_dir=f"{experiment.output.model_dir}-{number}",
+        )
+    return dataclasses.replace(experiment, output=output)
+
+
+def data_digest(digests: Sequence[bytes], examples: Sequence[int]) -> str:
+    """Returns one digest of the contents of some examples, whatever their order."""
+    return hashlib.sha256(b"".join(sorted(digests[k] for k in examples))).hexdigest()

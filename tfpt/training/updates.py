@@ -1,0 +1,117 @@
+"""From gradients to an update: clipping, layer-wise learning rates with matching decay, no decay on biases and norms.
+
+Keras multiplies learning rates per variable nowhere, and a multiplier inside `update_step` leaves AdamW's decoupled decay
+at the global rate. So there is one Keras optimizer for each multiplier, each with its own scaled schedule.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfpt.config import Optim
+from tfpt.training.schedules import WarmUpAndDecay
+
+LOSS_SCALE_START = 2.0**15
+"""Start of float16's loss scale; Micikevicius et al., "Mixed Precision Training", ICLR 2018."""
+LOSS_SCALE_GROWTH_STEPS = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class RateGroup:
+    """Variables that share a factor on the learning rate."""
+
+    multiplier: float
+    variables: tuple[keras.Variable, ...]
+
+
+class Updates:
+    """Applies gradients to rate groups. A group with multiplier 0 is left bit-equal.
+
+    Args:
+        groups: all variables that train.
+        options: the optimizer's settings.
+        learning_rate: peak of the schedule.
+        steps: updates in the stage.
+        loss_scaling: scale the loss dynamically, as float16 needs.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[RateGroup],
+        options: Optim,
+        *,
+        learning_rate: float,
+        steps: int,
+        loss_scaling: bool = False,
+    ) -> None:
+        self.clip_norm = options.clip_norm
+        self.groups = [group for group in groups if group.multiplier > 0 and group.variables]
+        self.optimizers = []
+        for group in self.groups:
+            schedule = WarmUpAndDecay(
+                peak=learning_rate * group.multiplier, steps=steps, warmup=options.warmup, shape=options.schedule
+            )
+            optimizer = _OPTIMIZERS[options.name](options, schedule)
+            optimizer.exclude_from_weight_decay(var_list=[v for v in group.variables if len(v.shape) <= 1])
+            optimizer.build(list(group.variables))
+            self.optimizers.append(optimizer)
+        self.schedule = WarmUpAndDecay(peak=learning_rate, steps=steps, warmup=options.warmup, shape=options.schedule)
+        self.scale = tf.Variable(LOSS_SCALE_START if loss_scaling else 1.0, trainable=False, name="loss_scale")
+        self.good_steps = tf.Variable(0, trainable=False, name="good_steps")
+        self.loss_scaling = loss_scaling
+
+    @property
+    def trained(self) -> list[keras.Variable]:
+        """The variables that gradients are wanted for, in the order `apply` takes them."""
+        return [variable for group in self.groups for variable in group.variables]
+
+    @property
+    def state(self) -> list[tf.Variable]:
+        """Everything that must be saved to go on exactly."""
+        return [v.value for optimizer in self.optimizers for v in optimizer.variables] + [self.scale, self.good_steps]
+
+    def apply(self, gradients: Sequence[Any]) -> None:
+        """Updates the variables.
+
+        Args:
+            gradients: of the mean loss times `scale`, one for each of `trained`, summed over replicas. An IndexedSlices
+                becomes dense first, which sums duplicate rows before the norm is taken.
+        """
+        dense = [tf.convert_to_tensor(g) / self.scale for g in gradients]
+        norm = tf.linalg.global_norm(dense)
+        if self.clip_norm:
+            factor = self.clip_norm / tf.maximum(norm, self.clip_norm)
+            dense = [g * factor for g in dense]
+        if not self.loss_scaling:
+            self._apply(dense)
+            return
+        finite = tf.math.is_finite(norm)
+        tf.cond(finite, lambda: self._apply(dense), lambda: None)
+        grow = finite & (self.good_steps + 1 >= LOSS_SCALE_GROWTH_STEPS)
+        self.scale.assign(
+            tf.where(finite, tf.where(grow, self.scale * 2.0, self.scale), tf.maximum(1.0, self.scale / 2.0))
+        )
+        self.good_steps.assign(tf.where(finite & ~grow, self.good_steps + 1, 0))
+
+    def _apply(self, dense: Sequence[tf.Tensor]) -> None:
+        start = 0
+        for optimizer, group in zip(self.optimizers, self.groups, strict=True):
+            end = start + len(group.variables)
+            optimizer.apply(dense[start:end], list(group.variables))
+            start = end
+
+
+def _adamw(options: Optim, schedule: WarmUpAndDecay) -> keras.optimizers.Optimizer:
+    return keras.optimizers.AdamW(learning_rate=schedule, weight_decay=options.weight_decay)
+
+
+def _sgd(options: Optim, schedule: WarmUpAndDecay) -> keras.optimizers.Optimizer:
+    return keras.optimizers.SGD(
+        learning_rate=schedule, momentum=options.momentum, weight_decay=options.weight_decay or None
+    )
+
+
+_OPTIMIZERS: dict[str, Callable[[Optim, WarmUpAndDecay], keras.optimizers.Optimizer]] = {"adamw": _adamw, "sgd": _sgd}
