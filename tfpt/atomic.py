@@ -1,16 +1,16 @@
 """Files that appear whole or not at all."""
 
+import contextlib
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 from tfpt.errors import UserError
 
 
-@contextmanager
+@contextlib.contextmanager
 def atomic_text(path: str | Path, *, errors: str = "strict") -> Iterator[TextIO]:
     """Opens a UTF-8 text file under a temporary name in the same folder and renames it when the block ends well.
 
@@ -35,4 +35,5 @@ def atomic_text(path: str | Path, *, errors: str = "strict") -> Iterator[TextIO]
             "write to and that the disk has room."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()

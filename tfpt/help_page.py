@@ -67,7 +67,8 @@ def _entry(setting: Setting, width: int) -> list[str]:
 
 
 def _components(width: int, groups: set[str]) -> list[str]:
-    lines = ["Components (`tfpt list` says more; --X=NAME --help shows the settings --X.field of that one):", ""]
+    intro = "Components (`tfpt list` says more; --X=NAME --help shows the settings --X.field of that one):"
+    lines = [*textwrap.wrap(intro, width), ""]
     for kind in config.KINDS:
         lines += textwrap.wrap(
             ", ".join(registry.names(kind)) or "none",

@@ -64,3 +64,7 @@ def _list(parsed: flags.Parsed, console: Console) -> None:
             console.say(f"  {row['name']}: {row['about']}")
             if row["variants"]:
                 console.say(f"      {', '.join(map(str, row['variants']))}")
+
+
+if __name__ == "__main__":
+    main()

@@ -299,9 +299,9 @@ def test_file_finds_renamed_examples_and_splits_new_ones(written):
     assert len(after) == 55
     notes = " ".join(result.notes)
     for text in (
-        "10 examples were found under another name",
-        "10 examples of the file are not",
-        "5 examples are not in",
+        "10 found under another name",
+        "10 of the file not in the data",
+        "5 not in the file",
     ):
         assert text in notes
 

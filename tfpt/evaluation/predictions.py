@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfpt.errors import UserError
-from tfpt.evaluation.atomic import atomic_text
+from tfpt.atomic import atomic_text
 
 MOST_COLUMNS = 50
 """With more classes than this, only the highest scores are written."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tfpt.evaluation import figures
-from tfpt.evaluation.atomic import atomic_text
+from tfpt.atomic import atomic_text
 from tfpt.evaluation.printable import printable
 from tfpt.evaluation.thumbnails import thumbnail
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tfpt.data import Index
 from tfpt.errors import UserError
-from tfpt.evaluation.atomic import atomic_text
+from tfpt.atomic import atomic_text
 
 if TYPE_CHECKING:
     from tfpt.training.splits import Splits
