@@ -48,6 +48,7 @@ class Bare:
         "", "The pretrained network it stands on: NAME:ARGUMENT; several: left=NAME:A,right=NAME:B."
     )
     model: str = setting("", "An exported model: its folder, or one of its version folders.")
+    trust: str = setting("", "Package outside tfpt whose code a model may use; several with commas.")
     dry_run: bool = setting(False, "Walk one example through every station, print shapes and ranges, and stop.")
     offline: bool = setting(False, "Never use the network.")
     json: bool = setting(False, "Print results as JSON.")
@@ -66,6 +67,7 @@ class Parsed:
         backbone: trunk name -> component; empty when none was given.
         options: flag group -> its dataclass, for the common groups (`input`, ...) and the program's own.
         given: the flags that were given in the file or on the command line.
+        from_file: those of them whose value is the file's.
         paths: the arguments that are no flags.
         flagfile: the file that was named, or None.
         model: `--model`, or an empty text.
@@ -77,9 +79,11 @@ class Parsed:
     backbone: Mapping[str, Component]
     options: Mapping[str, Any]
     given: frozenset[str]
+    from_file: frozenset[str] = frozenset()
     paths: tuple[str, ...] = ()
     flagfile: Path | None = None
     model: str = ""
+    trust: tuple[str, ...] = ()
     dry_run: bool = False
     offline: bool = False
     json: bool = False
@@ -151,8 +155,10 @@ def parse(
         backbone=trunks,
         options=options,
         given=frozenset(given),
+        from_file=frozenset(from_file.keys() - command_line.keys()),
         paths=tuple(paths),
         flagfile=flagfile,
+        trust=tuple(filter(None, bare.trust.split(","))),
         **{name: getattr(bare, name) for name in ("model", "dry_run", "offline", "json", "debug")},
     )
 

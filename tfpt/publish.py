@@ -6,13 +6,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tfpt import __version__, record
 from tfpt.console import Console
 
 if TYPE_CHECKING:
-    from tfpt.evaluation.report import WrongExample
     from tfpt.evaluation.scoring import Scores
     from tfpt.serving.parity import Parity
     from tfpt.training.fit import Setting, Trained
@@ -30,6 +27,7 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
         UserError: the bundle answers differently from the model that was measured.
     """
     from tfpt.evaluation import gate, measure
+    from tfpt.evaluation.results import write_results
     from tfpt.evaluation.scoring import score
     from tfpt.serving import bundle
     from tfpt.serving.servable import EXTRA, Servable
@@ -84,7 +82,25 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
                 card = model_card(setting, metrics)
                 (partial / EXTRA / "model_card.md").write_text(card, encoding="utf-8", errors="surrogateescape")
     finally:
-        _write_results(setting, trained, folder, scored, metrics, timings)
+        write_results(
+            folder.path,
+            title=experiment.output.name,
+            summary={
+                "task": str(experiment.task),
+                "data": str(experiment.data),
+                "backbone": ", ".join(map(str, experiment.backbone.values())),
+            },
+            metrics=metrics,
+            scored=scored,
+            index=setting.index,
+            source=setting.source,
+            state=setting.state,
+            report_examples=experiment.output.report_examples,
+            history=trained.progress.history,
+            configuration=record.changed_rows(experiment),
+            timings=timings,
+            notes=setting.notes,
+        )
     return final
 
 
@@ -105,55 +121,6 @@ def _prove(setting: "Setting", bundle: Path, scores: "Scores", console: Console)
         f"{found.max_difference:.1e}."
     )
     return found
-
-
-def _write_results(
-    setting: "Setting",
-    trained: "Trained",
-    folder: "RunFolder",
-    scored: "dict[str, Scores]",
-    metrics: dict[str, Any],
-    timings: dict[str, float],
-) -> None:
-    from tfpt.evaluation import report
-    from tfpt.evaluation.environment import environment, peak_memory
-    from tfpt.evaluation.measure import wrong_examples
-    from tfpt.evaluation.predictions import write_predictions
-
-    experiment = setting.experiment
-    folder.write_json("metrics.json", metrics)
-    wrong: list[WrongExample] = []
-    if scored and all("scores" in s.answers and "label" in s.statistics for s in scored.values()):
-        parts = list(scored.items())
-        examples = [int(k) for _, scores in parts for k in scores.examples]
-        write_predictions(
-            folder.path / "predictions.csv",
-            names=[setting.index.names[k] for k in examples],
-            splits=[name for name, scores in parts for _ in scores.examples],
-            scores=np.concatenate([scores.answers["scores"] for _, scores in parts]),
-            labels=np.concatenate([scores.statistics["label"] for _, scores in parts]),
-            classes=setting.state["classes"],
-        )
-        last = parts[-1][1]
-        count = experiment.output.report_examples
-        wrong = wrong_examples(last, setting.index, setting.source, setting.state, count=count)
-    lines = {"task": str(experiment.task), "data": str(experiment.data)}
-    lines |= {"backbone": ", ".join(str(trunk) for trunk in experiment.backbone.values())}
-    report.write(
-        report.Report(
-            title=experiment.output.name,
-            summary=lines,
-            metrics=metrics,
-            history=trained.progress.history,
-            wrong=wrong,
-            configuration=record.changed_rows(experiment),
-            environment=environment(),
-            timings=timings,
-            peak_memory=peak_memory(),
-            notes=[*setting.notes, *(f"Could not be decoded: {name}" for name in metrics["failed"])],
-        ),
-        folder.path / "report.html",
-    )
 
 
 def model_card(setting: "Setting", metrics: dict[str, Any]) -> str:

@@ -134,6 +134,29 @@ def fit_experiment(experiment: Experiment, *, console: Console, offline: bool = 
             folder.close()
 
 
+def export_experiment(experiment: Experiment, *, console: Console) -> Run:
+    """Measures and publishes a trained experiment again.
+
+    Raises:
+        UserError: it was not trained to its end.
+    """
+    experiment = record.output_paths(experiment)
+    startup.start_tensorflow(experiment.runtime.threads)
+    from tfpt.training import fit as training
+    from tfpt.training.run_folder import RunFolder
+
+    folder = RunFolder(Path(experiment.output.run_dir))
+    folder.check_same(experiment)
+    if not list(folder.path.glob("checkpoints/final-*")):
+        raise UserError(
+            f"--output.run_dir={folder.path} holds no run that was trained to its end; run `tfpt train` first."
+        )
+    setting = training.set_up(experiment, console=console)
+    with folder.held():
+        console.set_log(folder.path / "log.txt")
+        return _run(setting, folder, console)
+
+
 def tell(run: Run, console: Console) -> None:
     """Says what a run came to and where its results are."""
     split = "test" if "test" in run.metrics else "validation"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,7 +204,8 @@ class Applications(Backbone):
         from tfpt.weights import catalogue, fetch
 
         try:
-            trunk.load_weights(path)
+            with warnings.catch_warnings(action="ignore"):  # Keras repeats one for each container, and raises besides
+                trunk.load_weights(path)
         except Exception as error:  # whatever h5py and Keras make of a foreign file
             reason = str(error).strip().partition("\n")[0].rstrip(".")
             raise UserError(

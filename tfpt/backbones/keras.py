@@ -66,7 +66,7 @@ class Keras(Backbone):
     def spec(self) -> Spec:
         """Answers from the model; a file is read for it."""
         model = self._source()
-        outputs = _endpoints(model.output if isinstance(model.output, dict) else model.outputs[0], self.argument)
+        outputs = _endpoints(_output(model), self.argument)
         return Spec(
             modality="image",
             size=model.input_shape[1] or _SIZE,
@@ -93,10 +93,10 @@ class Keras(Backbone):
             height, width = source.input_shape[1:3]
             raise UserError(f"--input.image_size={size}: keras:{self.argument} takes {height} x {width} pixels only.")
         inputs = keras.Input((size, size, 3), name="image", dtype="float32")
-        copy = keras.models.clone_model(source, input_tensors=inputs)
-        copy.set_weights(source.get_weights())
-        outputs = copy.output if isinstance(copy.output, dict) else copy.outputs[0]
-        return keras.Model(copy.inputs[0], _endpoints(outputs, self.argument), name=source.name)
+        whole = keras.Model(source.inputs[0], _output(source))  # a sequential model cannot be cloned onto another input
+        copy = keras.models.clone_model(whole, input_tensors=inputs)
+        copy.set_weights(whole.get_weights())
+        return keras.Model(copy.inputs[0], _endpoints(_output(copy), self.argument), name=source.name)
 
     def groups(self, model: "keras.Model") -> list[list["keras.layers.Layer"]]:
         """Returns the model's blocks; a subclassed model is one."""
@@ -134,6 +134,11 @@ class Keras(Backbone):
             raise UserError(
                 f"--backbone=keras:{self.argument}: the file cannot be loaded safely ({reason})."
             ) from error
+
+
+def _output(model: "keras.Model") -> Any:
+    structure = getattr(model, "output", None)
+    return structure if isinstance(structure, dict) else model.outputs[0]
 
 
 def _endpoints(output: Any, name: str) -> dict[str, Any]:

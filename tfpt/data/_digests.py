@@ -1,5 +1,6 @@
 """Content hashes of files, remembered so that a second run need not read the data again."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -50,9 +51,10 @@ def file_digests(root: bytes, files: Sequence[bytes], *, cache: Path, threads: i
                 f"{shown(path)} cannot be read: {error.strerror}; make it readable, or remove it."
             ) from error
 
+    chunks = [files[k : k + 64] for k in range(0, len(files), 64)]
     with ThreadPoolExecutor(threads) as pool:
         try:
-            entries = list(pool.map(entry, files))
+            entries = [e for chunk in pool.map(lambda chunk: [entry(file) for file in chunk], chunks) for e in chunk]
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -82,4 +84,5 @@ def _save(path: Path, values: dict[str, list]) -> None:
         temporary.write_text(json.dumps(values), "ascii")
         temporary.replace(path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()

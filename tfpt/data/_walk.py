@@ -6,6 +6,7 @@ Everything is bytes: a file name need not be valid in any encoding, and none is 
 import dataclasses
 import os
 from collections import Counter
+from collections.abc import Callable
 
 from tfpt.errors import UserError
 
@@ -89,10 +90,10 @@ def _visit(root: bytes, inside: bytes, above: frozenset[tuple[int, int]], found:
         path = os.path.join(inside, entry.name)  # noqa: PTH118
         if entry.name.startswith(b".") or entry.name.lower() in _LITTER:
             found.litter += 1
-        elif entry.is_dir():
+        elif _is(entry.is_dir):
             found.folders.append(path)
             _visit(root, path, above | {here}, found)
-        elif not entry.is_file():  # a link that leads nowhere, a socket, a device
+        elif not _is(entry.is_file):  # a link that leads nowhere or to itself, a socket, a device
             found.broken += 1
         else:
             stem, dot, extension = entry.name.rpartition(b".")
@@ -101,3 +102,11 @@ def _visit(root: bytes, inside: bytes, above: frozenset[tuple[int, int]], found:
                 found.files.append(path)
             else:
                 found.others[extension] += 1
+
+
+def _is(question: Callable[[], bool]) -> bool:
+    """Asks a directory entry; a link that cannot be followed is nothing."""
+    try:
+        return question()
+    except OSError:
+        return False

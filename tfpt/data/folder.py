@@ -123,7 +123,7 @@ class Folder(DataSource):
             folders = [folder.split(b"/")[0] for folder in folders]
         spelled: dict[str, set[bytes]] = defaultdict(set)
         for folder in set(folders):
-            spelled[unicodedata.normalize("NFC", shown(folder))].add(folder)
+            spelled[_class_name(folder)].add(folder)
         classes = tuple(sorted(spelled))
         if len(classes) == 1:
             self._raise_one_class(classes[0], files, depth)
@@ -137,24 +137,30 @@ class Folder(DataSource):
             notes=tuple(_notes(found, stray, depth, named, spelled)),
         )
 
+    @property
+    def _where(self) -> str:
+        return f"--data=folder:{shown(os.fsencode(self.argument))}"
+
     def _check_path(self) -> None:
-        if self.path.is_dir():
-            return
-        where = f"--data=folder:{self.argument}"
+        where = self._where
+        try:
+            if self.path.is_dir():
+                return
+        except OSError as error:  # a name too long, a parent that cannot be entered
+            raise UserError(f"{where} cannot be read: {error.strerror}.") from error
         if self.path.exists():
             raise UserError(
                 f"{where} is a file, not a folder; give the folder with the pictures (unpack an archive first)."
             )
         parent = next(folder for folder in self.path.parents if folder.is_dir())
         missing = self.path.relative_to(parent).parts[0]
-        siblings = [entry.name for entry in parent.iterdir() if entry.is_dir()] if os.access(parent, os.R_OK) else []
-        lower = {name.lower(): name for name in siblings}
-        close = [lower[name] for name in difflib.get_close_matches(missing.lower(), lower, n=3)]
-        hint = f"; did you mean {' or '.join(shown(os.fsencode(parent / name)) for name in close)}?" if close else "."
-        raise UserError(f"{where}: there is no {shown(os.fsencode(parent / missing))}{hint}")
+        beside = {path.name.lower(): path for path in parent.iterdir()} if os.access(parent, os.R_OK) else {}
+        close = [shown(os.fsencode(beside[name])) for name in difflib.get_close_matches(missing.lower(), beside)]
+        hint = f"did you mean {' or '.join(close)}?" if close else "give the path of a folder that exists."
+        raise UserError(f"{where}: there is no {shown(os.fsencode(parent / missing))}; {hint}")
 
     def _raise_nothing(self, found: Walk, stray: int, depth: int) -> None:
-        where = f"--data=folder:{self.argument}"
+        where = self._where
         if stray:
             inside = "its split folders" if depth else "it"
             raise UserError(
@@ -172,13 +178,18 @@ class Folder(DataSource):
         raise UserError(f"{where} holds no picture that can be read; found: {seen}; {wayout}.")
 
     def _raise_one_class(self, name: str, files: list[bytes], depth: int) -> None:
-        where = f"--data=folder:{self.argument}"
+        where = self._where
         below = {shown(b"/".join(file.split(b"/")[depth:-1])) for file in files}
         sentence = f"{where} holds one class only, {name}; a classifier needs at least two"
         if self.config.label == "top" and len(below) > 1:
             examples = ", ".join(sorted(below)[:3])
             raise UserError(f"{sentence}. For the folders below it ({examples}, ...) write --data.label=path.")
         raise UserError(f"{sentence}; add a folder for each other class.")
+
+
+def _class_name(folder: bytes) -> str:
+    """Returns the name in Unicode's composed form: macOS writes an umlaut as two characters, others as one."""
+    return unicodedata.normalize("NFC", shown(folder))
 
 
 def _unique(files: Sequence[bytes]) -> list[str]:
@@ -206,11 +217,10 @@ def _notes(
     for name, folders in sorted(spelled.items()):
         if len(folders) > 1:
             yield f"The class {name} is spelled in {len(folders)} ways (Unicode forms or encodings) and was merged."
-    with_pictures = {folder for folders in spelled.values() for folder in folders}
-    tops = {folder for folder in with_pictures for folder in (folder.split(b"/")[0],)}
-    empty = {f.split(b"/")[depth] for f in found.folders if f.count(b"/") == depth} - tops
+    beside = {_class_name(folder.split(b"/")[depth]) for folder in found.folders if folder.count(b"/") == depth}
+    empty = sorted(beside - {name.split("/")[0] for name in spelled})
     if empty:
-        yield f"No class, because without pictures: {', '.join(sorted(map(shown, empty))[:10])}."
+        yield f"No class, because without pictures: {', '.join(empty[:10])}{' and more' * (len(empty) > 10)}."
     if found.litter:
         yield f"Ignored: {found.litter} hidden files and files of the operating system (.DS_Store, Thumbs.db and the like)."
     unreadable = _unreadable(found)

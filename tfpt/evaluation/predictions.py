@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfpt.errors import UserError
 from tfpt.atomic import atomic_text
+from tfpt.errors import UserError
 
 MOST_COLUMNS = 50
 """With more classes than this, only the highest scores are written."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tfpt.evaluation import figures
 from tfpt.atomic import atomic_text
+from tfpt.evaluation import figures
 from tfpt.evaluation.printable import printable
 from tfpt.evaluation.thumbnails import thumbnail
 

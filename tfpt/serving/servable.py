@@ -91,7 +91,7 @@ class Servable:
         task_class = registry.find("task", task_name)
         task = task_class(values["task"]["argument"], task_class.Config(**_tuples(values["task"]["config"])))
         preprocessors = {
-            name: registry.find("preprocessor", kind).from_json(settings)  # type: ignore[attr-defined]
+            name: registry.find("preprocessor", kind).from_json(settings)
             for name, (kind, settings) in values["preprocessors"].items()
         }
         loaded = tf.saved_model.load(str(folder))

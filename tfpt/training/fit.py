@@ -18,7 +18,7 @@ from tfpt.errors import UserError
 from tfpt.preprocessors import Preprocessor
 from tfpt.tasks import State, Task
 from tfpt.training.assembly import Assembly, assemble, copy_variables
-from tfpt.training.checkpoints import Checkpoints
+from tfpt.training.checkpoints import Checkpoints, restore
 from tfpt.training.interrupts import deferred_interrupts
 from tfpt.training.loop import Hooks, Progress
 from tfpt.training.pipeline import Prepared
@@ -26,7 +26,7 @@ from tfpt.training.precision import choose_precision
 from tfpt.training.run_folder import RunFolder, data_digest
 from tfpt.training.split_file import write_csv
 from tfpt.training.splits import Splits, split
-from tfpt.training.stages import Training
+from tfpt.training.stages import Training, to_progress
 
 SHARE_OF_MEMORY = 0.25
 """`--input.cache=auto` keeps prepared examples when they take less than this share of the memory that is free."""
@@ -161,12 +161,17 @@ def train(setting: Setting, folder: RunFolder, *, console: Console) -> Trained:
     started = time.monotonic()
     keep_prepared(setting, console=console)
     timings["prepare data"] = time.monotonic() - started
+    saver = Checkpoints(folder.path / "checkpoints", keep=experiment.train.keep_checkpoints)
+    final = saver.latest(console=console, name="final")
+    if final:
+        assembly = _assemble(setting, "float32")
+        restore(final.folder, [v.value for v in assembly.model.variables])
+        return Trained(assembly=assembly, progress=to_progress(final.state["progress"]), timings=final.state["timings"])
     started = time.monotonic()
     precision, reason = choose_precision(experiment.train.precision)
     console.say(f"Training on {_device()} in {precision} ({reason}).")
     assembly = _assemble(setting, precision)
     timings["load backbone"] = time.monotonic() - started
-    saver = Checkpoints(folder.path / "checkpoints", keep=experiment.train.keep_checkpoints)
     with deferred_interrupts() as interrupted:
         training = Training(
             experiment=experiment,
@@ -191,6 +196,12 @@ def train(setting: Setting, folder: RunFolder, *, console: Console) -> Trained:
         exact = _assemble(setting, "float32")
         copy_variables(assembly.model.variables, exact.model.variables)
         assembly = exact
+    saver.save(
+        progress.total_steps,
+        [v.value for v in assembly.model.variables],
+        {"progress": dataclasses.asdict(progress), "timings": timings},
+        name="final",
+    )
     return Trained(assembly=assembly, progress=progress, timings=timings)
 
 

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,11 @@ from tfpt.atomic import atomic_text
 from tfpt.config import Experiment
 from tfpt.errors import UserError
 from tfpt.training.loop import Progress
+
+_FREE = re.compile(
+    r"output\.(if_exists|model_dir|report_examples)|export\..*|runtime\..*|train\.(checkpoint_\w+|keep_checkpoints)"
+)
+"""Flags that may differ when a run goes on: they do not change what is learned."""
 
 
 class RunFolder:
@@ -74,7 +80,7 @@ class RunFolder:
             return
         before = {name: given.value for name, given in flagfile.read(file).items()}
         now = dict(record.to_rows(experiment))
-        different = [flag for flag in now if flag != "output.if_exists" and before.get(flag, now[flag]) != now[flag]]
+        different = [flag for flag in now if not _FREE.fullmatch(flag) and before.get(flag, now[flag]) != now[flag]]
         if different:
             raise UserError(
                 f"--output.run_dir={self.path} holds a run with other settings ({', '.join(different[:8])}"

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tfpt.atomic import atomic_text
 from tfpt.data import Index
 from tfpt.errors import UserError
-from tfpt.atomic import atomic_text
 
 if TYPE_CHECKING:
     from tfpt.training.splits import Splits

@@ -72,7 +72,7 @@ class Training:
         """
         options = self.experiment.train
         saved = self.saver.latest(console=self.console)
-        progress = _progress(saved.state) if saved else Progress()
+        progress = to_progress(saved.state) if saved else Progress()
         timings: dict[str, float] = {}
         frozen_for_good = options.unfreeze == "none" or not options.epochs
         epochs = [
@@ -214,5 +214,6 @@ class Training:
         return evaluation_batches(self.prepared, rows, task=self.task, state=self.state)
 
 
-def _progress(state: Mapping[str, Any]) -> Progress:
+def to_progress(state: Mapping[str, Any]) -> Progress:
+    """Makes a Progress of a checkpoint's plain values."""
     return Progress(**{**state, "pending": [tuple(pair) for pair in state["pending"]]})

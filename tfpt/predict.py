@@ -1,0 +1,83 @@
+"""Answers pictures with an exported model: files, or folders of pictures at any depth.
+
+Prints a table, or CSV or JSON lines for other programs. A file that cannot be decoded gets a line that says so, and the
+exit code is then 1; the others are answered all the same.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from tfpt import app, flags
+from tfpt.config import check, setting
+from tfpt.console import Console
+from tfpt.errors import UserError
+
+if TYPE_CHECKING:
+    from tfpt.serving.answers import FileAnswer
+
+PROGRAM = "Answer pictures with an exported model."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Flags of the group `predict`."""
+
+    format: str = setting("table", "How answers are printed.", choices=("table", "csv", "jsonl"))
+    output: str = setting("", "File to write them to instead of standard output.")
+    top: int = setting(3, "How many of the highest scores are shown.")
+
+    def __post_init__(self) -> None:
+        check(self.top >= 1, f"top: {self.top} is not at least 1")
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Runs the program."""
+    app.run(
+        _predict,
+        program="predict",
+        about=__doc__ or "",
+        example='tfpt predict --model=saved_models/mine "new photos" one.jpg',
+        groups={"predict": Options},
+        need_experiment=False,
+        positional="PATH...",
+        argv=argv,
+    )
+
+
+def _predict(parsed: flags.Parsed, console: Console) -> int:
+    options = parsed.options["predict"]
+    model = parsed.model or (parsed.experiment.output.model_dir if parsed.experiment else "")
+    if not model or not parsed.paths:
+        raise UserError("Write --model=saved_models/NAME and the files or folders to answer.")
+    app.start_tensorflow(parsed.options["runtime"].threads)
+    from tfpt.atomic import atomic_text
+    from tfpt.serving import answers
+    from tfpt.serving.servable import Servable
+
+    files = answers.find_files(parsed.paths)
+    form = "jsonl" if parsed.json else options.format
+    console = console if form == "table" else Console(stream=sys.stderr)
+    found = list(answers.answer_files(Servable.load(model, trust=parsed.trust), files, console=console))
+    if options.output:
+        with atomic_text(options.output, errors="surrogateescape") as file:
+            answers.write_answers(found, file, form="csv" if form == "table" else form, top=options.top)
+        console.say(f"{len(found)} answers are in {options.output}.")
+    elif form == "table":
+        console.table(["file", "answer", *["then"] * (options.top > 1)], [_row(a, options.top) for a in found])
+    else:
+        answers.write_answers(found, sys.stdout, form=form, top=options.top)
+    return int(any(a.error for a in found))
+
+
+def _row(found: "FileAnswer", top: int) -> list[str]:
+    from tfpt.serving.answers import highest
+
+    pairs = [f"{label} {score:.3f}" for label, score in highest(found.answer, top)]
+    rest = [", ".join(pairs[1:])] if top > 1 else []
+    return [found.path, found.error or (pairs[0] if pairs else str(found.answer)), *rest]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Answers files with an exported model, each for itself: one that cannot be read never costs another its answer."""
+
+import csv
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import tensorflow as tf
+
+from tfpt.console import Console
+from tfpt.errors import UserError
+from tfpt.serving.servable import Servable
+
+EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp")
+BATCH_SIZE = 32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileAnswer:
+    """The answer to one file.
+
+    Attributes:
+        path: the file.
+        answer: decoded values by name; empty when there is none.
+        error: why there is none; empty when there is.
+    """
+
+    path: str
+    answer: dict[str, Any]
+    error: str = ""
+
+
+def find_files(paths: Sequence[str]) -> list[str]:
+    """Returns the files, and the pictures at any depth of the folders, in order.
+
+    Raises:
+        UserError: a path is not there, or a folder holds no picture.
+    """
+    found: list[str] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = [
+                str(Path(folder) / name)
+                for folder, _, names in os.walk(path)
+                for name in names
+                if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+            ]
+            if not inside:
+                raise UserError(f"{path} holds no picture; pictures end in {', '.join(EXTENSIONS)}.")
+            found += sorted(inside)
+        elif path.exists():
+            found.append(str(path))
+        else:
+            raise UserError(f"{path} is not there; give files, or folders of pictures.")
+    return found
+
+
+def answer_files(servable: Servable, files: Sequence[str], *, console: Console) -> Iterator[FileAnswer]:
+    """Yields the answer to each file, in order."""
+    features = {p.feature for p in servable.preprocessors.values()}
+    if features != {"image"}:
+        raise UserError(f"The model takes {', '.join(sorted(features))}, not files of pictures.")
+    with console.track("Answering", total=len(files), unit="files") as track:
+        for start in range(0, len(files), BATCH_SIZE):
+            part = files[start : start + BATCH_SIZE]
+            read = [_read(file) for file in part]
+            yield from _answer_part(servable, part, read)
+            track.advance(len(part))
+
+
+def _read(file: str) -> bytes | str:
+    """Returns the file's bytes, or a sentence when it cannot be read."""
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def _answer_part(servable: Servable, files: Sequence[str], read: Sequence[bytes | str]) -> Iterator[FileAnswer]:
+    good = [value for value in read if isinstance(value, bytes)]
+    answers: Iterator[dict[str, Any] | None]
+    try:
+        answers = iter(_rows(servable.predict({"image": good}))) if good else iter(())
+    except tf.errors.InvalidArgumentError:  # one of them does not decode: find out which
+        answers = (_answer_one(servable, value) for value in good)
+    for file, value in zip(files, read, strict=True):
+        if isinstance(value, str):
+            yield FileAnswer(path=file, answer={}, error=value)
+            continue
+        answer = next(answers)
+        error = "" if answer else "it is not a picture that can be decoded"
+        yield FileAnswer(path=file, answer=answer or {}, error=error)
+
+
+def _answer_one(servable: Servable, value: bytes) -> dict[str, Any] | None:
+    try:
+        return _rows(servable.predict({"image": [value]}))[0]
+    except tf.errors.InvalidArgumentError:
+        return None
+
+
+def _rows(answers: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    length = len(next(iter(answers.values())))
+    return [{name: _plain(values[i]) for name, values in answers.items()} for i in range(length)]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, np.ndarray):
+        return [_plain(v) for v in value.tolist()]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def highest(answer: dict[str, Any], count: int) -> list[tuple[str, float]]:
+    """Returns the highest class scores of an answer, or its single values where it has no class scores."""
+    if "scores" in answer and "classes" in answer:
+        pairs = zip(answer["classes"], answer["scores"], strict=True)
+        return sorted(pairs, key=lambda pair: -pair[1])[:count]
+    return [(name, value) for name, value in answer.items() if isinstance(value, float)][:count]
+
+
+def write_answers(answers: Sequence[FileAnswer], file: TextIO, *, form: str, top: int) -> None:
+    """Writes answers as `csv` or `jsonl`; names that are not UTF-8 keep their bytes where the stream allows it."""
+    if form == "jsonl":
+        for a in answers:
+            error = {"error": a.error} if a.error else {}
+            file.write(json.dumps({"path": a.path, **a.answer, **error}, ensure_ascii=False) + "\n")
+        return
+    writer = csv.writer(file, lineterminator="\n")
+    columns = [column for k in range(1, top + 1) for column in (f"label{k}", f"score{k}")]
+    writer.writerow(["path", *columns, "error"])
+    for a in answers:
+        pairs = [cell for label, score in highest(a.answer, top) for cell in (label, f"{score:.7g}")]
+        writer.writerow([a.path, *pairs, *[""] * (2 * top - len(pairs)), a.error])
