@@ -153,7 +153,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="disk"):
+    with pytest.raises(UserError, match="cannot be written: disk"):
         flagfile.write([("a", "2")], path, comment="")
     assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("x.flags", "--a=1\n")]
 

@@ -23,9 +23,8 @@ RANKS = {
     **dict.fromkeys(("layers", "metrics"), 1),
 }
 """A room imports from rooms of its own rank and below."""
-GRAMMAR = set(
-    "errors registry config fields flagfile foreign_names unknown_flag record keywords programs flags help_page console startup".split()
-)
+GRAMMAR = {"errors", "atomic", "registry", "config", "fields", "flagfile", "foreign_names", "unknown_flag", "record"}
+GRAMMAR |= {"keywords", "programs", "flags", "help_page", "console", "startup"}
 """The files directly under tfpt/ that every room may use; the others are programs and what programs call."""
 NO_TENSORFLOW = ("data", "backbones", "tasks", "preprocessors", "augment")
 HEAVY = {"tensorflow", "keras", "tensorflow_hub", "keras_hub", "sklearn", "matplotlib"}
@@ -139,3 +138,16 @@ def test_help_and_flag_errors_load_no_tensorflow(last):
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.splitlines()[-1].split() == ["LOADED", "0" if last == "--help" else "2"]
+
+
+@pytest.mark.parametrize("program", programs.descriptions())
+def test_a_programs_groups_can_be_found_by_the_other_programs(program):
+    """One flag file serves every program, so each reads the groups of the others from their constant `GROUPS`."""
+    calls = [
+        ast.unparse(keyword.value)
+        for node in ast.walk(ast.parse((ROOT / f"{program}.py").read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+        if keyword.arg == "groups"
+    ]
+    assert set(calls) <= {"GROUPS"}, f'tfpt/{program}.py: write GROUPS = {{"{program}": ...}} and groups=GROUPS'

@@ -70,7 +70,7 @@ def _rows(values: Any, name: str = "") -> list[tuple[str, str, str, str, str]]:
     array = values.numpy()
     shape = "x".join(map(str, values.shape)) or "one"
     if values.dtype.name == "string":
-        lengths = [len(v) for v in (array.reshape(-1) if values.shape else [array])]
+        lengths = [len(v) for v in (array.reshape(-1) if values.shape.rank else [array])]
         return [(name, shape, "bytes", f"{min(lengths)} long", f"{max(lengths)} long")]
     if not array.size:
         return [(name, shape, values.dtype.name, "", "")]

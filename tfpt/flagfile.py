@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from tfpt.atomic import atomic_text
 from tfpt.errors import UserError
 
 _HOME = re.compile(r"(?:^|,)(?:\w+=)?(?:[\w.]+:)?~(?=/|,|$)")
@@ -49,7 +50,7 @@ def write(rows: Iterable[tuple[str, str]], path: Path, *, comment: str) -> None:
     """Writes flags and their values, atomically; a blank line stands between groups.
 
     Raises:
-        UserError: a value cannot be written on one line.
+        UserError: the file cannot be written.
     """
     lines, last = [f"# {line}" for line in comment.splitlines()], None
     for name, value in rows:
@@ -58,14 +59,8 @@ def write(rows: Iterable[tuple[str, str]], path: Path, *, comment: str) -> None:
             lines.append("")
         last = group
         lines.append(f"--{name}={escape(value)}")
-    text = "\n".join(lines) + "\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(text.encode("utf-8", "surrogatepass"))
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with atomic_text(path, errors="surrogatepass") as file:
+        file.write("\n".join(lines) + "\n")
 
 
 def escape(value: str) -> str:

@@ -68,7 +68,7 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
             started = time.monotonic()
             with bundle.publishing(Path(experiment.output.model_dir), experiment.export.version) as (partial, final):
                 console.say("Exporting and proving the export equal in a fresh process ...")
-                bundle.save(servable, partial)
+                bundle.save(servable, partial, model_name=Path(experiment.output.model_dir).name)
                 if scored:
                     parity = _prove(setting, partial, scored[headline], console)
                     metrics["parity"] = dataclasses.asdict(parity)

@@ -9,7 +9,8 @@ import pytest
 from tfpt.config import Input
 from tfpt.data import Index
 from tfpt.errors import UserError
-from tfpt.training.splits import NAMES, Splits, split, write_csv
+from tfpt.training.split_file import write_csv
+from tfpt.training.splits import NAMES, Splits, split
 
 
 def digest(content) -> bytes:

@@ -19,6 +19,8 @@ class Trunk(keras.layers.Layer):
         endpoints: the endpoints to return.
         shape: shape of one host output.
         dtype_in: dtype of one host output.
+        name: of the layer.
+        input_name: of its symbolic input; Keras wants a dictionary of inputs to have its keys as their names.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class Trunk(keras.layers.Layer):
         shape: Sequence[int | None],
         dtype_in: str,
         name: str = "trunk",
+        input_name: str = "inputs",
     ) -> None:
         super().__init__(name=name, dtype="float32")
         self.network = network
@@ -37,10 +40,11 @@ class Trunk(keras.layers.Layer):
         self.endpoints = tuple(endpoints)
         self.shape_in = tuple(shape)
         self.dtype_in = dtype_in
+        self.input_name = input_name
 
     def host_input(self) -> keras.KerasTensor:
         """Returns a symbolic batch of host outputs, to build a model on."""
-        return keras.Input(self.shape_in, dtype=self.dtype_in, name=f"{self.name}_input")
+        return keras.Input(self.shape_in, dtype=self.dtype_in, name=self.input_name)
 
     def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
         """Returns the endpoints of a batch."""
@@ -64,6 +68,7 @@ class CachedTrunk(keras.layers.Layer):
 
     Args:
         shapes: endpoint -> shape without the batch dimension.
+        name: of the layer; the inputs' names begin with it, as two trunks may have the same endpoints.
     """
 
     def __init__(self, shapes: Mapping[str, Sequence[int | None]], name: str = "trunk") -> None:
@@ -72,7 +77,10 @@ class CachedTrunk(keras.layers.Layer):
 
     def host_input(self) -> dict[str, keras.KerasTensor]:
         """Returns symbolic cached endpoints, to build a model on."""
-        return {endpoint: keras.Input(shape, dtype="float32", name=endpoint) for endpoint, shape in self.shapes.items()}
+        return {
+            endpoint: keras.Input(shape, dtype="float32", name=f"{self.name}_{endpoint}")
+            for endpoint, shape in self.shapes.items()
+        }
 
     def call(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Returns its inputs."""

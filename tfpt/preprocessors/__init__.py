@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import keras
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Preprocessor:
     """Both halves of the way from a raw example to model inputs."""
 
-    feature: ClassVar[str]
+    feature: str
     """The feature that it reads from the raw example and writes to the prepared one (`image`, `text`)."""
 
     size: int
@@ -42,6 +42,14 @@ class Preprocessor:
 
     def frame_spec(self) -> dict[str, tuple[tuple[int | None, ...], str]]:
         """Returns shape and dtype of each value in the frame."""
+        raise NotImplementedError
+
+    def reading(self, feature: str) -> "Preprocessor":
+        """Returns an equal preprocessor that reads and writes another feature, where each of two trunks has its own."""
+        raise NotImplementedError
+
+    def sample(self) -> bytes:
+        """Returns a synthetic raw value, for warm-up requests."""
         raise NotImplementedError
 
     def to_json(self) -> dict[str, Any]:

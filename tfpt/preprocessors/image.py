@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from tfpt.preprocessors import Preprocessor
 
@@ -22,6 +22,7 @@ class Image(Preprocessor):
         scale: factor on each channel of the network's input.
         offset: added to each channel after the factor.
         bgr: whether the network wants blue first; scale and offset are then in that order, too.
+        feature: what it reads from the raw example and writes to the prepared one.
     """
 
     size: int
@@ -29,8 +30,7 @@ class Image(Preprocessor):
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
     bgr: bool = False
-
-    feature: ClassVar[str] = "image"
+    feature: str = "image"
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -73,8 +73,9 @@ class Image(Preprocessor):
         """
         import tensorflow as tf
 
+        from tfpt.layers.resampling import resample
+
         size = tf.shape(image)[:2]
-        side = tf.constant([self.size, self.size])
         shorter, longer = tf.reduce_min(size), tf.reduce_max(size)
         if self.resize == "crop":
             scale = tf.fill([2], tf.cast(self.size / shorter, tf.float32))
@@ -84,12 +85,9 @@ class Image(Preprocessor):
             scale = tf.fill([2], tf.cast(self.size / longer, tf.float32))
             offset = tf.floor((self.size - tf.cast(size, tf.float32) * scale) / 2)
         else:
-            scale = tf.cast(side / size, tf.float32)
+            scale = tf.cast(self.size / size, tf.float32)
             offset = tf.zeros([2])
-        # One op for all three: it samples outside the picture as black, and is what tf.image.resize(antialias=True) runs.
-        pixels = tf.raw_ops.ScaleAndTranslate(
-            images=image[None], size=side, scale=scale, translation=offset, kernel_type="triangle", antialias=True
-        )[0]
+        pixels = resample(image, self.size, scale, offset)
         pixels = tf.saturate_cast(tf.round(pixels), tf.uint8)
         return tf.ensure_shape(pixels, [self.size, self.size, 3]), {"scale": scale, "offset": offset, "size": size}
 
@@ -106,6 +104,16 @@ class Image(Preprocessor):
     def frame_spec(self) -> dict[str, tuple[tuple[int | None, ...], str]]:
         """Returns shape and dtype of the frame's values."""
         return {"scale": ((2,), "float32"), "offset": ((2,), "float32"), "size": ((2,), "int32")}
+
+    def reading(self, feature: str) -> "Image":
+        """Returns an equal preprocessor for another feature."""
+        return dataclasses.replace(self, feature=feature)
+
+    def sample(self) -> bytes:
+        """Returns a grey PNG of the network's size."""
+        import tensorflow as tf
+
+        return tf.io.encode_png(tf.fill([self.size, self.size, 3], tf.constant(128, tf.uint8))).numpy()
 
     def to_json(self) -> dict[str, Any]:
         """Returns the constructor's arguments as plain values."""

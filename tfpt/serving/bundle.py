@@ -14,10 +14,11 @@ import tensorflow as tf
 from tfpt.errors import UserError
 from tfpt.layers.trunk import Trunk
 from tfpt.serving.servable import DESCRIPTION, EXTRA, Answer, Servable, named
+from tfpt.serving.warmup import write_warmup
 from tfpt.startup import quiet_import
 
 
-def save(servable: Servable, folder: Path) -> None:
+def save(servable: Servable, folder: Path, *, model_name: str) -> None:
     """Writes the SavedModel, labels and the reusable trunk into a folder.
 
     Signatures: `serving_default` (raw values -> answer), `pixels` (decoded pictures -> answer), `embedding` (raw values
@@ -49,6 +50,8 @@ def save(servable: Servable, folder: Path) -> None:
     (extra / DESCRIPTION).write_text(json.dumps(servable.describe(), indent=1, ensure_ascii=False), encoding="utf-8")
     if "classes" in servable.state:
         (extra / "labels.txt").write_text("".join(f"{name}\n" for name in servable.state["classes"]), encoding="utf-8")
+    samples = {p.feature: p.sample() for p in servable.preprocessors.values()}
+    write_warmup(extra, samples, model=model_name)
     several = len(servable.trunks) > 1
     for name, trunk in servable.trunks.items():
         save_trunk(trunk, extra / (f"trunk-{name}" if several else "trunk"))

@@ -51,13 +51,19 @@ def assemble(
     """
     with seeded(seed):
         trunks = {
-            name: _trunk(name, backbone, preprocessors[name], task, precision) for name, backbone in backbones.items()
+            name: _trunk(backbone, preprocessors[name], task, precision, **_names(name, several=len(backbones) > 1))
+            for name, backbone in backbones.items()
         }
         model = task.build(trunks, state)
     return Assembly(model=model, trunks=trunks, backbones=backbones)
 
 
-def _trunk(name: str, backbone: Backbone, preprocessor: Preprocessor, task: Task, precision: str) -> Trunk:
+def _names(trunk: str, *, several: bool) -> dict[str, str]:
+    # Several trunks take a dictionary by trunk name, so the inputs have these names and the layers need others.
+    return {"name": f"{trunk}_trunk", "input_name": trunk} if several else {"name": trunk}
+
+
+def _trunk(backbone: Backbone, preprocessor: Preprocessor, task: Task, precision: str, **names: str) -> Trunk:
     with _policy(_POLICIES[precision]):
         network = backbone.build(preprocessor.size)
     missing = [endpoint for endpoint in task.endpoints if endpoint not in network.output]
@@ -66,7 +72,7 @@ def _trunk(name: str, backbone: Backbone, preprocessor: Preprocessor, task: Task
             f"--backbone={backbone.argument}: it has no output called {missing[0]}; it has {', '.join(network.output)}."
         )
     shape, dtype = preprocessor.host_spec()
-    return Trunk(network, preprocessor.device(), endpoints=task.endpoints, shape=shape, dtype_in=dtype, name=name)
+    return Trunk(network, preprocessor.device(), endpoints=task.endpoints, shape=shape, dtype_in=dtype, **names)
 
 
 def copy_variables(source: list[keras.Variable], target: list[keras.Variable]) -> None:

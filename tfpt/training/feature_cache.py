@@ -17,7 +17,7 @@ from tfpt.training.plan import evaluation_plan
 
 @dataclasses.dataclass(frozen=True)
 class CachedFeatures:
-    """Batches of cached examples; `kept` holds `inputs` (endpoints), `targets` and `weight` by slot."""
+    """Batches of cached examples; `kept` holds by slot what the task's batches hold, with endpoints as `inputs`."""
 
     kept: Mapping[str, Any]
     slots: tf.Tensor
@@ -88,10 +88,11 @@ def cache_features(
     done = 0
     with console.track("Running the frozen backbone once", total=len(examples), unit="examples") as track:
         for batch in evaluation_batches(prepared, rows, task=task, state=state):
-            values = {"inputs": endpoints(batch["inputs"]), "targets": batch["targets"], "weight": batch["weight"]}
-            structure = tf.nest.map_structure(lambda t: None, values)
             fresh = min(rows.shape[1], len(examples) - done)
             prepared.failed.update(int(k) for k in batch["example"].numpy()[~batch["ok"].numpy()])
+            values = {name: value for name, value in batch.items() if name not in ("example", "ok", "frame")}
+            values["inputs"] = endpoints(batch["inputs"])
+            structure = tf.nest.map_structure(lambda t: None, values)
             flat = [t.numpy()[:fresh] for t in tf.nest.flatten(values)]
             if kept is None:
                 kept = [np.empty((len(examples), *part.shape[1:]), part.dtype) for part in flat]

@@ -73,15 +73,24 @@ def set_up(experiment: Experiment, *, console: Console) -> Setting:
     """
     task = experiment.task.make()
     backbones = {name: component.make() for name, component in experiment.backbone.items()}
+    source = experiment.data.make()
+    info = source.info()
+    preprocessors = {}
     for name, backbone in backbones.items():
         spec = backbone.spec()
         if spec.modality not in task.modalities:
             raise UserError(
                 f"--backbone={experiment.backbone[name]} is for {spec.modality}, and --task={experiment.task} needs {' or '.join(task.modalities)}."
             )
-    preprocessors = {name: backbone.preprocessor(experiment.input) for name, backbone in backbones.items()}
-    source = experiment.data.make()
-    info = source.info()
+        preprocessor = backbone.preprocessor(experiment.input)
+        if name != preprocessor.feature and info.features.get(name) == spec.modality:
+            preprocessor = preprocessor.reading(name)  # the data has a feature for this very trunk
+        if preprocessor.feature not in info.features:
+            raise UserError(
+                f"--data={experiment.data} has no {preprocessor.feature}, which --backbone={experiment.backbone[name]} reads; "
+                f"it has {', '.join(info.features)}."
+            )
+        preprocessors[name] = preprocessor
     index = source.index()
     digests = source.digests()
     splits = split(index, digests, experiment.input, classes=info.classes)

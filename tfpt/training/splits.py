@@ -15,9 +15,7 @@ import numpy as np
 from tfpt.config import Input
 from tfpt.data import Index
 from tfpt.errors import UserError
-from tfpt.training.split_file import SplitFile, read_csv, write_csv
-
-__all__ = ["Splits", "split", "write_csv"]
+from tfpt.training.split_file import SplitFile, read_csv
 
 TRAIN, VALIDATION, TEST = range(3)
 NAMES = ("train", "validation", "test")

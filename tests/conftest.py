@@ -1,0 +1,47 @@
+"""Data and runs that several test files share."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent))  # components of the tests' own are found as toys.NAME
+
+CLASSES = ("blue", "green", "red")
+
+
+def write_pictures(folder, *, per_class=12, side=24, seed=0):
+    """Writes noisy pictures of three colours, a folder a class."""
+    random = np.random.default_rng(seed)
+    for number, name in enumerate(CLASSES):
+        (folder / name).mkdir(parents=True)
+        for k in range(per_class):
+            pixels = random.normal(90, 25, (side, side, 3))
+            pixels[..., 2 - number] += 80
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name / f"{k}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """A folder of 36 pictures of 24x24 pixels in three classes."""
+    return write_pictures(tmp_path_factory.mktemp("data") / "pictures")
+
+
+@pytest.fixture(scope="session")
+def fit(tmp_path_factory):
+    """Trains with small defaults: `fit(folder, epochs=2)`; run folder and models are written below `folder`."""
+    import tfpt
+
+    small = {"task": "image_classification", "backbone": "tiny:conv", "image_size": 16, "batch_size": 8, "quiet": True}
+    small |= {"head_epochs": 1, "epochs": 1, "augment": "none", "split": (50, 25, 25), "keep_checkpoints": 100}
+
+    def fit(folder, **options):
+        output = {"run_dir": str(folder / "run"), "model_dir": str(folder / "models"), **options.pop("output", {})}
+        return tfpt.fit(**{**small, **options, "output": output})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFPT_HOME", str(tmp_path_factory.mktemp("home")))
+        yield fit
