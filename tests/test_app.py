@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tfpt import app, config
-from tfpt.errors import GateError, Interrupted, UserError
+from tfpt.errors import GateError, UserError
 
 OPTIONS = {
     "program": "train",
@@ -42,7 +42,6 @@ def failing(error):
     [
         (UserError("--x=1 is not 2."), 2, "tfpt: --x=1 is not 2.\n"),
         (GateError("accuracy is 0.5."), 3, "tfpt: accuracy is 0.5.\n"),
-        (Interrupted("stopped; it goes on when started again"), 130, "tfpt: stopped; it goes on when started again\n"),
         (KeyboardInterrupt(), 130, "tfpt: interrupted\n"),
         (PermissionError(errno.EACCES, "Permission denied", "runs/x"), 2, "tfpt: runs/x: Permission denied.\n"),
         (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 1, "tfpt: runs/x: No space left on device.\n"),

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from tfpt import flags
 from tfpt.console import Console
-from tfpt.errors import GateError, Interrupted, UserError
+from tfpt.errors import GateError, UserError
 from tfpt.help_page import help_page
 from tfpt.startup import quiet_import, start_tensorflow
 
@@ -88,8 +88,6 @@ def _report(error: BaseException, console: Console, *, debug: bool) -> int:
         traceback.print_exception(error)
     if isinstance(error, KeyboardInterrupt):
         return _say("interrupted", STOPPED)
-    if isinstance(error, Interrupted):
-        return _say(str(error) or "interrupted", STOPPED)
     if isinstance(error, UserError):
         return _say(str(error), GATE if isinstance(error, GateError) else MISTAKE)
     if isinstance(error, OSError) and error.errno in _USERS_FOLDER + _FULL:

@@ -10,7 +10,3 @@ class UserError(ValueError):
 
 class GateError(UserError):
     """`--export.require` was not met: programs exit with code 3."""
-
-
-class Interrupted(Exception):
-    """Training was stopped from outside (Ctrl-C) after its state was saved: programs exit with code 130."""

@@ -35,6 +35,10 @@ class Options:
         check(self.report_examples >= 0, f"report_examples: {self.report_examples} is negative")
 
 
+GROUPS = {"evaluate": Options}
+"""Its own flag groups, which the other programs accept in a flag file."""
+
+
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs the program."""
     app.run(
@@ -42,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         program="evaluate",
         about=__doc__ or "",
         example='tfpt evaluate --model=saved_models/mine --data=folder:"new photos"',
-        groups={"evaluate": Options},
+        groups=GROUPS,
         need_experiment=False,
         argv=argv,
     )

@@ -32,6 +32,10 @@ class Options:
         check(self.top >= 1, f"top: {self.top} is not at least 1")
 
 
+GROUPS = {"predict": Options}
+"""Its own flag groups, which the other programs accept in a flag file."""
+
+
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs the program."""
     app.run(
@@ -39,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         program="predict",
         about=__doc__ or "",
         example='tfpt predict --model=saved_models/mine "new photos" one.jpg',
-        groups={"predict": Options},
+        groups=GROUPS,
         need_experiment=False,
         positional="PATH...",
         argv=argv,

@@ -40,9 +40,7 @@ def test_the_momentum_teacher_is_the_average_of_its_student(taught):
     backbone = find("backbone", "tiny")()
     preprocessor = backbone.preprocessor(Input(image_size=16))
     task = taught.experiment.task.make()
-    model = assemble(
-        task, {}, {"trunk": backbone}, {"trunk": preprocessor}, precision="float32", seed=0
-    ).model
+    model = assemble(task, {}, {"trunk": backbone}, {"trunk": preprocessor}, precision="float32", seed=0).model
     place = {id(v): k for k, v in enumerate(model.variables)}
     student = [place[id(v)] for v in model.get_layer("trunk").variables]
     teacher = [place[id(v)] for v in model.get_layer("teacher").variables]

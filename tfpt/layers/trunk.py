@@ -68,17 +68,19 @@ class CachedTrunk(keras.layers.Layer):
 
     Args:
         shapes: endpoint -> shape without the batch dimension.
-        name: of the layer; the inputs' names begin with it, as two trunks may have the same endpoints.
+        name: of the layer.
+        prefix: of its inputs' names, where two trunks may have the same endpoints.
     """
 
-    def __init__(self, shapes: Mapping[str, Sequence[int | None]], name: str = "trunk") -> None:
+    def __init__(self, shapes: Mapping[str, Sequence[int | None]], *, name: str = "trunk", prefix: str = "") -> None:
         super().__init__(name=name, dtype="float32")
         self.shapes = dict(shapes)
+        self.prefix = prefix
 
     def host_input(self) -> dict[str, keras.KerasTensor]:
         """Returns symbolic cached endpoints, to build a model on."""
         return {
-            endpoint: keras.Input(shape, dtype="float32", name=f"{self.name}_{endpoint}")
+            endpoint: keras.Input(shape, dtype="float32", name=self.prefix + endpoint)
             for endpoint, shape in self.shapes.items()
         }
 

@@ -45,11 +45,15 @@ class CachedFeatures:
     def trunks(self) -> dict[str, CachedTrunk]:
         """Returns stand-ins for the frozen trunks, to build the head on."""
         inputs = self.kept["inputs"]
-        nested = {"trunk": inputs} if not isinstance(next(iter(inputs.values())), dict) else inputs
+        if not isinstance(next(iter(inputs.values())), dict):
+            return {"trunk": CachedTrunk(_shapes(inputs))}
         return {
-            name: CachedTrunk({e: tuple(v.shape[1:]) for e, v in endpoints.items()}, name=name)
-            for name, endpoints in nested.items()
+            name: CachedTrunk(_shapes(endpoints), name=name, prefix=f"{name}_") for name, endpoints in inputs.items()
         }
+
+
+def _shapes(endpoints: Mapping[str, tf.Tensor]) -> dict[str, tuple[int | None, ...]]:
+    return {endpoint: tuple(values.shape[1:]) for endpoint, values in endpoints.items()}
 
 
 def cache_features(

@@ -267,10 +267,9 @@ def compiled_steps(
     def accumulated(batch: dict[str, Any]) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
         if accumulate == 1:
             return gradients(batch)
-        parts = tf.nest.map_structure(lambda x: tf.split(x, accumulate), batch)
         sums: Any = None
         for i in range(accumulate):
-            part = tf.nest.map_structure_up_to(batch, lambda split, i=i: split[i], parts)
+            part = tf.nest.map_structure(lambda x, i=i: tf.split(x, accumulate)[i], batch)
             if sums is not None:  # one part after the other: the point is to hold only one in memory
                 with tf.control_dependencies(tf.nest.flatten(sums)):
                     part = tf.nest.map_structure(tf.identity, part)

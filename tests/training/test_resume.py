@@ -1,0 +1,82 @@
+"""A run that Ctrl-C stopped and that was started again ends as one that was never stopped, to the bit."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfpt.training.run_folder import RunFolder
+
+TIMING = ("seconds", "examples_per_second")
+SETTINGS = {
+    "task_options": {"dropout": 0.3},
+    "augment": "random_crop(pad=2)|flip",
+    "head_epochs": 2,
+    "epochs": 2,
+    "accumulate": 2,
+    "batch_size": 4,
+    "batch_norm": "train",
+    "ema": 0.9,
+    "layer_decay": 0.8,
+    "publish": False,
+}
+
+
+@pytest.fixture(scope="module")
+def whole(fit, pictures, tmp_path_factory):
+    """A run that was never stopped."""
+    return fit(tmp_path_factory.mktemp("whole"), data=f"folder:{pictures}", **SETTINGS)
+
+
+def stop_after(monkeypatch, total_steps):
+    """Presses Ctrl-C when the row of an update is written."""
+    add_row = RunFolder.add_row
+
+    def press(self, row):
+        add_row(self, row)
+        if row["total_steps"] == total_steps and row["split"] == "train":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(RunFolder, "add_row", press)
+
+
+def last_checkpoint(run, name="step"):
+    reader = tf.train.load_checkpoint(str(max((run.folder / "checkpoints").glob(f"{name}-*")) / "variables"))
+    names = [n for n in reader.get_variable_to_shape_map() if n.startswith("variables/")]
+    return {n: reader.get_tensor(n) for n in names}
+
+
+def untimed(history):
+    return [{key: value for key, value in row.items() if key not in TIMING} for row in history]
+
+
+def assert_same_end(run, other):
+    ours, theirs = last_checkpoint(run), last_checkpoint(other)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not np.array_equal(ours[name], theirs[name])] == []
+    assert untimed(run.history) == untimed(other.history)
+    assert run.metrics["test"] == other.metrics["test"]
+    assert run.metrics["validation"] == other.metrics["validation"]
+
+
+@pytest.mark.parametrize("where", ["in the head", "at the head's end", "in the middle", "at the end"])
+def test_ctrl_c_then_again_ends_bit_equal(whole, fit, pictures, tmp_path, monkeypatch, where):
+    steps = {row["stage"]: row["total_steps"] for row in whole.history}
+    assert steps["fine_tune"] - steps["head"] >= 6
+    moment = {
+        "in the head": 3,
+        "at the head's end": steps["head"],
+        "in the middle": steps["head"] + 4,
+        "at the end": steps["fine_tune"],
+    }
+    settings = {"data": f"folder:{pictures}", **SETTINGS}
+    with monkeypatch.context() as patch:
+        stop_after(patch, moment[where])
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path, **settings)
+    folder = RunFolder(tmp_path / "run")
+    assert folder.status()["state"] == "interrupted"
+    assert folder.history()[-1]["total_steps"] <= moment[where] + 1
+    assert_same_end(fit(tmp_path, **settings), whole)
