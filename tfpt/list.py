@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     app.run(
         _list,
         program="list",
-        about=f"{__doc__} The kinds are {', '.join(_KINDS)}; without one, all are listed.",
+        about=f"{__doc__} The kinds are {', '.join(_KINDS)}; without one, all but the weights are listed.",
         example="tfpt list backbones",
         need_experiment=False,
         positional="[KIND...]",
@@ -52,7 +52,9 @@ def _list(parsed: flags.Parsed, console: Console) -> None:
     for asked in parsed.paths:
         if asked not in plurals:
             raise UserError(f"{asked}: there is no such kind; there are {', '.join(_KINDS)}.")
-    kinds = dict.fromkeys(plurals[asked] for asked in parsed.paths) or dict.fromkeys(_KINDS)
+    kinds = list(dict.fromkeys(plurals[asked] for asked in parsed.paths)) or [
+        kind for kind in _KINDS if kind != "weights"
+    ]
     listed = {kind: entries(kind) for kind in kinds}
     if parsed.json:
         print(json.dumps(listed, indent=2, ensure_ascii=False))

@@ -64,10 +64,11 @@ def _parse_op(part: str, text: str) -> Op:
     op = registry.find("augment", found[1])
     try:
         call = ast.parse(f"f({found[2] or ''})", mode="eval").body
-        assert isinstance(call, ast.Call)
-        positional = [ast.literal_eval(value) for value in call.args]
-        named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords if keyword.arg}
-        made = op(*positional, **named)
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise ValueError("more than one pair of brackets")
+        if any(keyword.arg is None for keyword in call.keywords):
+            raise ValueError("** is not allowed")
+        made = op(*map(_value, call.args), **{str(keyword.arg): _value(keyword.value) for keyword in call.keywords})
     except (SyntaxError, TypeError, ValueError) as error:
         fields = ", ".join(f"{field.name}={field.default!r}" for field in dataclasses.fields(op))
         raise UserError(
@@ -75,3 +76,8 @@ def _parse_op(part: str, text: str) -> Op:
         ) from error
     assert isinstance(made, Op)
     return made
+
+
+def _value(node: ast.expr) -> Any:
+    words = {"true": True, "false": False}
+    return words[node.id] if isinstance(node, ast.Name) and node.id in words else ast.literal_eval(node)

@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from tfpt.console import Console
 
-STATE_FILE = "state.json"
+STATE_FILE = "state.txt"
+"""A line of JSON and a line with its SHA-256."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,9 @@ class Checkpoints:
         partial.mkdir(parents=True)
         tf.train.Checkpoint(variables=list(variables)).write(str(partial / "variables"))
         files = {f.name: _digest(f) for f in sorted(partial.iterdir())}
-        (partial / STATE_FILE).write_text(json.dumps({"state": state, "files": files}), encoding="utf-8")
+        text = json.dumps({"state": state, "files": files})
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        (partial / STATE_FILE).write_text(f"{text}\n{digest}\n", encoding="utf-8")
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
         for old in self._all(name)[: -self.keep]:
@@ -89,7 +92,10 @@ def read(folder: Path) -> Saved:
         OSError: a file cannot be read.
         ValueError: a file is not what was written.
     """
-    values = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    text, _, digest = (folder / STATE_FILE).read_text(encoding="utf-8").partition("\n")
+    if digest != f"{hashlib.sha256(text.encode()).hexdigest()}\n":
+        raise ValueError(f"{STATE_FILE} is not what was written")
+    values = json.loads(text)
     for name, digest in values["files"].items():
         if _digest(folder / name) != digest:
             raise ValueError(f"{name} is not what was written")

@@ -139,6 +139,11 @@ def _ops(text: str, features: Mapping[str, str]) -> tuple[augment.Op, ...]:
     ops = augment.parse(text)
     geometry = {"image", "boxes", "masks"}
     for op in ops:
+        if op.moves and not op.moves & set(features):
+            raise UserError(
+                f"--input.augment={text}: {type(op).__name__} changes {' or '.join(sorted(op.moves))}, which this data does "
+                f"not have; it has {', '.join(features)}."
+            )
         left = (geometry & set(features)) - op.moves if op.moves & geometry else set()
         if left:
             raise UserError(

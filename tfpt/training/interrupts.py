@@ -11,6 +11,8 @@ from types import FrameType
 def deferred_interrupts() -> Iterator[Callable[[], bool]]:
     """Yields a function that tells whether Ctrl-C was pressed; a second Ctrl-C raises KeyboardInterrupt at once.
 
+    One that nobody asked about before the block ends raises it there.
+
     Without it the exception could come between an update and the count of updates, and the saved state would be torn.
     Outside the main thread, where Python allows no signal handlers, nothing is deferred.
     """
@@ -30,3 +32,5 @@ def deferred_interrupts() -> Iterator[Callable[[], bool]]:
         yield lambda: pressed
     finally:
         signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt

@@ -7,6 +7,7 @@ the same however they are cut into calls.
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -131,7 +132,7 @@ def train_stage(
     evaluate_every = options.evaluate_every or stage.steps_per_epoch
     saved_at = time.monotonic()
     pace = 1
-    stopped = False
+    stopped = _waited_enough(progress, options)
     with console.training(stage.name, epochs=stage.epochs, steps=stage.steps) as display:
         while progress.step < stage.steps and not stopped:
             due = [
@@ -220,12 +221,21 @@ def _evaluate(stage: Stage, progress: Progress, options: Train, saver: Checkpoin
         progress.waited = 0
     else:
         progress.waited += 1
+    return _waited_enough(progress, options)
+
+
+def _waited_enough(progress: Progress, options: Train) -> bool:
     return bool(options.patience) and progress.waited >= options.patience
 
 
 def is_better(metrics: dict[str, Any], best: dict[str, Any], primary: Primary) -> bool:
-    """Tells whether metrics beat the best so far: by the primary metric, and by the loss where that is equal."""
+    """Tells whether metrics beat the best so far: by the primary metric, and by the loss where that is equal.
+
+    What is not a number is worse than any number.
+    """
     new, old = metrics[primary.name], best[primary.name]
+    if math.isnan(new) or math.isnan(old):
+        return not math.isnan(new)
     if new != old:
         return (new > old) == primary.higher_is_better
     return metrics["loss"] < best["loss"]

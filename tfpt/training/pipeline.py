@@ -83,9 +83,11 @@ class Prepared:
         features = dict(self.source.example(k))
         frame = {}
         for preprocessor in self.preprocessors:
-            features[preprocessor.feature], frame[preprocessor.feature] = preprocessor.host(
-                features[preprocessor.feature]
-            )
+            name = preprocessor.feature
+            value, framed = preprocessor.host(features[name])
+            # A placeholder must have the declared shapes, which tracing alone may not find out.
+            features[name] = tf.ensure_shape(value, preprocessor.host_spec()[0])
+            frame[name] = {part: tf.ensure_shape(framed[part], s) for part, (s, _) in preprocessor.frame_spec().items()}
         return features, frame
 
     def _specs(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -137,14 +139,15 @@ def training_batches(
         views = [
             _augmented(features, _seed(augmentation.seed, epoch, k, v), example_ops) for v in range(augmentation.views)
         ]
-        features = views[0] if len(views) == 1 else _stacked(views, example_ops)
+        features = views[0] if len(views) == 1 else _stacked(features, views, prepared.preprocessors)
         return features, frame, {"example": k, "ok": ok}, _seed(augmentation.seed, epoch, k, 0)
 
     def batch(features: Any, frame: Any, origin: Any, seeds: tf.Tensor) -> dict[str, Any]:
         made = dict(task.batch(features, frame, state, True))
         for position, op in batch_ops:
             folded = tf.map_fn(lambda s, p=position: _fold(s, p), seeds)
-            made["inputs"], made["targets"] = op.batch(made["inputs"], made["targets"], folded)
+            inputs, targets = op.batch(made["inputs"], made.get("targets"), folded)
+            made |= {"inputs": inputs} if targets is None else {"inputs": inputs, "targets": targets}
         return {**made, **origin}
 
     batches = singles.map(example, num_parallel_calls=prepared.threads, deterministic=True)
@@ -186,9 +189,13 @@ def _augmented(features: Mapping[str, Any], seed: tf.Tensor, ops: Sequence[tuple
     return changed
 
 
-def _stacked(views: Sequence[Mapping[str, Any]], ops: Sequence[tuple[int, Op]]) -> dict[str, Any]:
-    moved = set().union(*(op.moves for _, op in ops)) if ops else set()
-    return {name: tf.stack([view[name] for view in views]) if name in moved else views[0][name] for name in views[0]}
+def _stacked(
+    features: Mapping[str, Any], views: Sequence[Mapping[str, Any]], preprocessors: Sequence[Preprocessor]
+) -> dict[str, Any]:
+    """Stacks what a trunk sees, augmented or not, and what else an op changed, such as boxes."""
+    changed = {name for name in views[0] if any(view[name] is not features.get(name) for view in views)}
+    changed |= {preprocessor.feature for preprocessor in preprocessors}
+    return {name: tf.stack([view[name] for view in views]) if name in changed else views[0][name] for name in views[0]}
 
 
 def _seed(seed: int, epoch: tf.Tensor, k: tf.Tensor, view: int) -> tf.Tensor:

@@ -153,8 +153,10 @@ class Training:
         model = self.assembly.model
         if cached:
             if self.ops:
+                later = options.epochs and options.unfreeze != "none"
                 self.console.say(
-                    "Random changes of examples start with the second stage: the head learns on features computed once."
+                    f"Random changes of examples {'start with the second stage' if later else 'are not made'}: the head learns "
+                    "on features computed once."
                 )
             with seeded(options.seed):
                 model = head_on_cached(self.task, self.state, cached)

@@ -1,0 +1,277 @@
+"""The loop on a linear model: what an update is made of, and how a stage begins, ends and goes on."""
+
+import dataclasses
+import io
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfpt.config import Optim, Train
+from tfpt.console import Console
+from tfpt.errors import UserError
+from tfpt.tasks import Primary, Task
+from tfpt.training.averages import Averages
+from tfpt.training.checkpoints import Checkpoints, restore
+from tfpt.training.loop import Hooks, Progress, Stage, compiled_steps, is_better, train_stage
+from tfpt.training.updates import RateGroup, Updates
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(size=(11, 3)).astype("float32")
+Y = RANDOM.normal(size=(11,)).astype("float32")
+
+
+class Line(Task):
+    primary = Primary("error", higher_is_better=False)
+
+    def losses(self, outputs, targets):
+        return tf.square(outputs[:, 0] - targets)
+
+
+def line(*, l2=0.0):
+    regulariser = keras.regularizers.L2(l2) if l2 else None
+    inputs = keras.Input((3,))
+    start = keras.initializers.Constant([[0.5], [-1.0], [2.0]])
+    return keras.Model(inputs, keras.layers.Dense(1, kernel_initializer=start, kernel_regularizer=regulariser)(inputs))
+
+
+def batches(rows, *, bad=(), batch_size):
+    def batch(row):
+        k = tf.where(row < 0, -row - 1, row)
+        ok = tf.reduce_all(k[:, None] != tf.constant([*bad, -1], tf.int64)[None], axis=1)
+        x = tf.where(ok[:, None], tf.gather(X, k), 1e3)
+        weight = tf.cast((row >= 0) & ok, tf.float32)
+        return {"inputs": x, "targets": tf.gather(Y, k), "weight": weight, "example": k, "ok": ok}
+
+    signature = (tf.TensorSpec((), tf.int64), tf.TensorSpec((batch_size,), tf.int64))
+    return tf.data.Dataset.from_generator(rows, output_signature=signature).map(lambda epoch, row: batch(row))
+
+
+def updates_of(model, *, steps=10, rate=0.1, **optim):
+    options = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0, "clip_norm": 0.0, "warmup": 0.0, **optim}
+    return Updates(
+        [RateGroup(1.0, tuple(model.trainable_variables))], Optim(**options), learning_rate=rate, steps=steps
+    )
+
+
+def one_update(row, *, accumulate=1, bad=(), l2=0.0):
+    """Returns weights after one update on a row, the loss sum, the weight sum and the failed examples."""
+    model = line(l2=l2)
+    data = batches(lambda: iter([(0, np.array(row, np.int64))]), bad=bad, batch_size=len(row))
+    call = compiled_steps(Line(), model, updates_of(model, schedule="constant"), None, accumulate=accumulate)
+    losses, weights, failed = call(iter(data), tf.constant(1))
+    return [v.numpy() for v in model.trainable_variables], float(losses[0]), float(weights[0]), failed.numpy()[0]
+
+
+def assert_close(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("l2", [0.0, 0.3])
+@pytest.mark.parametrize("row", [[0, 1, 2, 3, 4, 5], [4, 3, 9, ~9, ~4, ~3]])
+def test_parts_that_are_accumulated_equal_one_batch(row, l2):
+    whole, loss, weight, _ = one_update(row, l2=l2)
+    for parts in (2, 3):
+        found = one_update(row, accumulate=parts, l2=l2)
+        assert_close(found[0], whole)
+        assert found[1:3] == (pytest.approx(loss, rel=1e-6), weight)
+
+
+def test_an_update_is_the_gradient_of_the_mean_loss():
+    (kernel, bias), loss, weight, _ = one_update([0, 1, 2])
+    start = np.array([0.5, -1.0, 2.0])
+    error = X[:3] @ start - Y[:3]
+    np.testing.assert_allclose(kernel[:, 0], start - 0.1 * 2 * (error[:, None] * X[:3]).mean(0), rtol=1e-5)
+    np.testing.assert_allclose(bias, -0.1 * 2 * error.mean(), rtol=1e-5)
+    assert (loss, weight) == (pytest.approx((error**2).sum(), rel=1e-5), 3)
+
+
+def test_fillers_train_nothing():
+    assert_close(one_update([7, 2, ~7, ~2, ~7])[0], one_update([7, 2])[0])
+
+
+def test_an_example_that_could_not_be_read_trains_nothing_and_is_told():
+    found, _, weight, failed = one_update([7, 5, 2], bad=[5])
+    assert_close(found, one_update([7, 2])[0])
+    assert weight == 2
+    assert failed.tolist() == [-1, 5, -1]
+
+
+@dataclasses.dataclass
+class Bench:
+    """A stage and what the loop told while it ran."""
+
+    folder: object
+    scores: list = dataclasses.field(default_factory=list)
+    rows: list = dataclasses.field(default_factory=list)
+    failed: list = dataclasses.field(default_factory=list)
+    stop_at: int = 0
+    model: keras.Model = None
+    progress: Progress = None
+
+    def run(self, *, epochs=3, steps=None, options=None, rate=0.1, ema=0.0, evaluate=True, progress=None, bad=(), y=None):
+        options = options or Train(batch_size=4)
+        per_epoch = -(-len(X) // options.batch_size)
+        steps = steps or epochs * per_epoch
+        self.model = line()
+        updates = updates_of(self.model, steps=steps, rate=rate, momentum=0.9)
+        averages = Averages(self.model.variables, decay=ema) if ema else None
+        stage = Stage(
+            name="head",
+            model=self.model,
+            task=Line(),
+            updates=updates,
+            averages=averages,
+            batches=lambda rows: batches(rows, bad=bad, batch_size=options.batch_size),
+            examples=np.arange(len(X)),
+            batch_size=options.batch_size,
+            epochs=epochs,
+            steps=steps,
+            evaluate=self._evaluate if evaluate else None,
+        )
+        self.saver = Checkpoints(self.folder, keep=options.keep_checkpoints)
+        console = Console(stream=io.StringIO())
+        saved = self.saver.latest(console=console)
+        if saved:
+            values = {**saved.state, "pending": [tuple(pair) for pair in saved.state["pending"]]}
+            self.progress = Progress(**values)
+            restore(saved.folder, stage.variables())
+        else:
+            self.progress = Progress()
+        self.evaluated = []
+        hooks = Hooks(
+            row=self.rows.append,
+            status=lambda progress: None,
+            failed=lambda examples: self.failed.extend(examples.tolist()),
+            interrupted=lambda: self.stop_at and self.progress.step >= self.stop_at,
+        )
+        train_stage(stage, self.progress, options, self.saver, console, hooks)
+        self.final = [v.numpy() for v in stage.variables()]
+        return [v.numpy() for v in self.model.variables]
+
+    def _evaluate(self):
+        self.evaluated.append([v.numpy() for v in self.model.variables])
+        at = len([row for row in self.progress.history if row["split"] == "validation"])
+        error = self.scores[at] if at < len(self.scores) else 10.0 - at
+        return {"loss": error, "error": error}
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path / "checkpoints")
+
+
+def test_the_weights_end_as_they_were_at_the_best_evaluation(bench):
+    bench.scores = [3.0, 1.0, 2.0]
+    weights = bench.run(epochs=3)
+    assert_equal(weights, bench.evaluated[1])
+    assert bench.progress.best == {"loss": 1.0, "error": 1.0, "step": 6}
+    assert [row["best"] for row in bench.rows if row["split"] == "validation"] == [True, True, False]
+
+
+def test_the_best_weights_are_averages_where_there_are_some(bench):
+    bench.scores = [3.0, 1.0, 2.0]
+    weights = bench.run(epochs=3, ema=0.5)
+    raw = Bench(bench.folder.parent / "raw", scores=bench.scores)
+    assert_equal(weights, bench.evaluated[1])
+    assert not np.array_equal(weights[0], raw.run(epochs=3)[0])
+
+
+def test_without_validation_the_averages_are_the_outcome(bench):
+    weights = bench.run(epochs=3, ema=0.5, evaluate=False)
+    raw = Bench(bench.folder.parent / "raw").run(epochs=3, evaluate=False)
+    assert not np.array_equal(weights[0], raw[0])
+    assert_equal(weights, [v for v in bench.final[-3:-1]])
+
+
+def assert_equal(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_patience_ends_a_stage(bench):
+    bench.scores = [3.0, 1.0, 2.0, 2.0, 0.5]
+    weights = bench.run(epochs=9, options=Train(batch_size=4, patience=2))
+    assert bench.progress.step == 4 * 3
+    assert_equal(weights, bench.evaluated[1])
+
+
+def test_a_stage_that_patience_ended_does_not_go_on_when_it_is_started_again(bench):
+    bench.scores = [3.0, 1.0, 2.0, 2.0, 0.5]
+    options = Train(batch_size=4, patience=2)
+    weights = bench.run(epochs=9, options=options)
+    again = Bench(bench.folder, scores=bench.scores)
+    assert_equal(again.run(epochs=9, options=options), weights)
+    assert again.progress.step == 4 * 3
+
+
+@pytest.mark.parametrize("stop_at", [1, 5, 6, 9])
+def test_a_stage_that_was_stopped_goes_on_bit_equal(bench, stop_at):
+    settings = {"epochs": 3, "ema": 0.9}
+    whole = Bench(bench.folder.parent / "whole")
+    weights = whole.run(**settings)
+    bench.stop_at = stop_at
+    with pytest.raises(KeyboardInterrupt):
+        bench.run(**settings)
+    assert stop_at <= bench.progress.step < stop_at + 8
+    again = Bench(bench.folder)
+    assert_equal(again.run(**settings), weights)
+    assert_equal(again.final, whole.final)
+    timing = ("seconds", "examples_per_second")
+    told, wanted = ([{k: v for k, v in row.items() if k not in timing} for row in b.progress.history] for b in (again, whole))
+    assert told == wanted
+
+
+def test_steps_bound_a_stage_and_it_is_evaluated_at_its_end(bench):
+    bench.run(epochs=3, steps=4)
+    assert bench.progress.step == bench.progress.total_steps == 4
+    assert [row["step"] for row in bench.rows if row["split"] == "validation"] == [3, 4]
+
+
+def test_evaluate_every_and_checkpoint_steps_are_kept_whatever_the_calls(bench):
+    options = Train(batch_size=4, evaluate_every=4, checkpoint_steps=5, keep_checkpoints=50)
+    bench.run(epochs=4, options=options)
+    assert [row["step"] for row in bench.rows if row["split"] == "validation"] == [4, 8, 12]
+    saved = sorted(int(f.name[-10:]) for f in bench.folder.glob("step-*"))
+    assert saved == [3, 5, 6, 9, 10, 12]  # ends of epochs, too
+
+
+def test_a_loss_that_is_no_number_is_said_with_the_way_out(bench):
+    with pytest.raises(UserError, match=r"The loss became (nan|inf).*stage head.*--optim.learning_rate=1e\+20"):
+        bench.run(epochs=50, rate=1e20)
+    for folder in bench.folder.glob("step-*"):
+        assert int(folder.name[-10:]) < bench.progress.step
+
+
+def test_failed_examples_are_told_once_a_step(bench):
+    bench.run(epochs=2, bad=[3, 5])
+    assert sorted(bench.failed) == [3, 3, 5, 5]
+
+
+def test_training_rows_hold_the_mean_since_the_last_row(bench):
+    bench.run(epochs=1, evaluate=False)
+    rows = [row for row in bench.rows if row["split"] == "train"]
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert rows == bench.progress.history
+    assert all(row["learning_rate"] <= 0.1 and row["stage"] == "head" for row in rows)
+    assert rows[-1]["epoch"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "higher", "better"),
+    [
+        ((0.9, 1.0), (0.8, 0.5), True, True),
+        ((0.9, 1.0), (0.8, 0.5), False, False),
+        ((0.9, 1.0), (0.9, 2.0), True, True),
+        ((0.9, 2.0), (0.9, 1.0), False, False),
+        ((float("nan"), 1.0), (0.9, 1.0), True, False),
+        ((float("nan"), 1.0), (0.9, 1.0), False, False),
+        ((0.9, 1.0), (float("nan"), 1.0), True, True),
+        ((0.9, 1.0), (float("nan"), 1.0), False, True),
+    ],
+)
+def test_what_is_better(new, old, higher, better):
+    metrics = [dict(zip(("m", "loss"), values, strict=True)) for values in (new, old)]
+    assert is_better(*metrics, Primary("m", higher_is_better=higher)) is better

@@ -1,0 +1,148 @@
+"""Updates against AdamW and SGD written out in numpy."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfpt.config import Optim
+from tfpt.training.schedules import WarmUpAndDecay
+from tfpt.training.updates import LOSS_SCALE_START, RateGroup, Updates
+
+STEPS = 5
+
+
+def variables(*shapes):
+    random = np.random.default_rng(0)
+    return [keras.Variable(random.normal(size=shape).astype("float32")) for shape in shapes]
+
+
+def gradients_for(variables):
+    random = np.random.default_rng(1)
+    return [[random.normal(size=v.shape).astype("float32") for v in variables] for _ in range(STEPS)]
+
+
+def make(groups, *, rate=0.01, steps=STEPS, loss_scaling=False, **options):
+    options = {"warmup": 0.0, "schedule": "constant", "clip_norm": 0.0, **options}
+    return Updates(groups, Optim(**options), learning_rate=rate, steps=steps, loss_scaling=loss_scaling)
+
+
+def adamw(value, gradients, *, rate, decay):
+    """AdamW (Loshchilov and Hutter, 2019) with decoupled decay at the variable's own rate."""
+    value, m, v = value.astype(np.float64), 0.0, 0.0
+    for t, g in enumerate(gradients, start=1):
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        value = value - rate * decay * value
+        value = value - rate * np.sqrt(1 - 0.999**t) / (1 - 0.9**t) * m / (np.sqrt(v) + 1e-7)
+    return value
+
+
+@pytest.mark.parametrize("multiplier", [1.0, 0.1])
+def test_a_multiplier_scales_step_and_decay_of_adamw(multiplier):
+    matrix, bias = variables((3, 4), (4,))
+    starts = [v.numpy() for v in (matrix, bias)]
+    steps = gradients_for([matrix, bias])
+    updates = make([RateGroup(multiplier, (matrix, bias))], weight_decay=0.5)
+    for gradients in steps:
+        updates.apply(gradients)
+    for k, (variable, decay) in enumerate(((matrix, 0.5), (bias, 0.0))):  # nothing of rank 1 decays
+        wanted = adamw(starts[k], [g[k] for g in steps], rate=0.01 * multiplier, decay=decay)
+        np.testing.assert_allclose(variable.numpy(), wanted, rtol=1e-4, atol=1e-6)
+        assert np.abs(variable.numpy() - starts[k]).max() > 1e-4
+
+
+def test_multiplier_zero_leaves_a_variable_bit_equal():
+    moved, left = variables((3, 4), (5, 2))
+    start = left.numpy()
+    updates = make([RateGroup(1.0, (moved,)), RateGroup(0.0, (left,))], weight_decay=0.5)
+    assert updates.trained == [moved]
+    for gradients in gradients_for([moved]):
+        updates.apply(gradients)
+    assert np.array_equal(left.numpy(), start)
+
+
+def test_sgd_has_momentum():
+    (matrix,) = variables((3, 4))
+    value, velocity = matrix.numpy().astype(np.float64), 0.0
+    steps = gradients_for([matrix])
+    updates = make([RateGroup(1.0, (matrix,))], name="sgd", momentum=0.8, weight_decay=0.0)
+    for (gradient,) in steps:
+        updates.apply([gradient])
+        velocity = 0.8 * velocity - 0.01 * gradient
+        value = value + velocity
+    np.testing.assert_allclose(matrix.numpy(), value, rtol=1e-5, atol=1e-6)
+
+
+def test_the_norm_is_taken_after_duplicate_rows_are_summed():
+    (table,) = variables((4, 2))
+    start = table.numpy()
+    rows = tf.IndexedSlices(tf.ones([9, 2]), tf.ones([9], tf.int32), dense_shape=tf.constant([4, 2]))
+    make([RateGroup(1.0, (table,))], name="sgd", momentum=0.0, weight_decay=0.0, rate=1.0, clip_norm=1.0).apply([rows])
+    moved = start - table.numpy()
+    np.testing.assert_allclose(np.linalg.norm(moved), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(moved[1], 1 / np.sqrt(2), rtol=1e-5)
+
+
+def test_clipping_goes_over_all_groups_and_leaves_small_gradients():
+    a, b = variables((2, 2), (2, 2))
+    starts = [a.numpy(), b.numpy()]
+    groups = [RateGroup(1.0, (a,)), RateGroup(0.5, (b,))]
+    updates = make(groups, name="sgd", momentum=0.0, weight_decay=0.0, rate=1.0, clip_norm=1.0)
+    updates.apply([np.full((2, 2), 3.0, "float32"), np.full((2, 2), 4.0, "float32")])  # norm 10
+    np.testing.assert_allclose(starts[0] - a.numpy(), 0.3, rtol=1e-5)
+    np.testing.assert_allclose(starts[1] - b.numpy(), 0.2, rtol=1e-5)
+    small = a.numpy()
+    updates.apply([np.full((2, 2), 0.1, "float32"), np.zeros((2, 2), "float32")])
+    np.testing.assert_allclose(small - a.numpy(), 0.1, rtol=1e-4)
+
+
+def test_an_overflow_skips_the_update_and_halves_the_scale():
+    (matrix,) = variables((2, 2))
+    start = matrix.numpy()
+    updates = make([RateGroup(1.0, (matrix,))], loss_scaling=True)
+    compiled = tf.function(lambda g: updates.apply([g]))
+    compiled(tf.constant([[1.0, np.inf], [1.0, 1.0]]))
+    assert np.array_equal(matrix.numpy(), start)
+    assert float(updates.scale) == LOSS_SCALE_START / 2
+    assert int(updates.optimizers[0].iterations) == 0
+    compiled(tf.ones([2, 2]) * updates.scale)
+    assert not np.array_equal(matrix.numpy(), start)
+    assert float(updates.scale) == LOSS_SCALE_START / 2
+    assert int(updates.good_steps) == 1
+
+
+def test_the_loss_scale_does_not_change_the_update():
+    (matrix,), (other,) = variables((2, 2)), variables((2, 2))
+    scaled, plain = make([RateGroup(1.0, (matrix,))], loss_scaling=True), make([RateGroup(1.0, (other,))])
+    for (gradient,) in gradients_for([matrix]):
+        scaled.apply([gradient * scaled.scale])
+        plain.apply([gradient])
+    assert np.array_equal(matrix.numpy(), other.numpy())
+
+
+def test_the_scale_grows_after_many_good_steps(monkeypatch):
+    monkeypatch.setattr("tfpt.training.updates.LOSS_SCALE_GROWTH_STEPS", 2)
+    (matrix,) = variables((2, 2))
+    updates = make([RateGroup(1.0, (matrix,))], loss_scaling=True)
+    for wanted in (1, 2, 2, 4):
+        updates.apply([tf.ones([2, 2])])
+        assert float(updates.scale) == LOSS_SCALE_START * wanted
+
+
+def test_the_schedule_rises_and_falls_and_is_scaled_for_each_group():
+    schedule = WarmUpAndDecay(peak=2.0, steps=10, warmup=0.4, shape="cosine")
+    values = [float(schedule(step)) for step in range(11)]
+    np.testing.assert_allclose(values[:5], [0.5, 1.0, 1.5, 2.0, 2.0], rtol=1e-6)
+    assert values[4:] == sorted(values[4:], reverse=True)
+    np.testing.assert_allclose(values[7], 1.0, rtol=1e-6)  # half of the fall
+    np.testing.assert_allclose(values[10], 0.0, atol=1e-6)
+    constant = WarmUpAndDecay(peak=2.0, steps=10, warmup=0.0, shape="constant")
+    assert [float(constant(step)) for step in (0, 9)] == [2.0, 2.0]
+
+
+def test_every_state_variable_is_saved():
+    matrix, bias = variables((3, 4), (4,))
+    updates = make([RateGroup(1.0, (matrix,)), RateGroup(0.1, (bias,))])
+    before = [v.numpy() for v in updates.state]
+    updates.apply(gradients_for([matrix, bias])[0])
+    assert sum(not np.array_equal(v.numpy(), old) for v, old in zip(updates.state, before, strict=True)) == 2 * 3
