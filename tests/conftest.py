@@ -45,3 +45,11 @@ def fit(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TFPT_HOME", str(tmp_path_factory.mktemp("home")))
         yield fit
+
+
+@pytest.fixture(scope="session")
+def trained(fit, pictures, tmp_path_factory):
+    """A classifier whose trunk's last two groups were trained, in bfloat16."""
+    folder = tmp_path_factory.mktemp("trained")
+    options = {"epochs": 2, "unfreeze": "last:2", "augment": "auto", "require": "accuracy>=0", "batch_norm": "train"}
+    return fit(folder, data=f"folder:{pictures}", precision="bfloat16", **options)

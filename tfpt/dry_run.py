@@ -30,7 +30,7 @@ def walk(experiment: Experiment, console: Console, *, offline: bool = False) -> 
     raw = setting.source.example(tf.constant(first, tf.int64))
     rows = [("raw example", *row) for row in _rows(raw)]
     for preprocessor in fit.distinct(setting.preprocessors):
-        value, frame = preprocessor.host(raw[preprocessor.feature])
+        value, frame = preprocessor.host(*(raw[name] for name in preprocessor.raw_features))
         rows += [("host", *row) for row in _rows({preprocessor.feature: value, "frame": frame})]
     plan = [(0, setting.splits.train[:1])]
     augmentation = Augmentation(ops=setting.ops, views=experiment.input.views, seed=seed)
@@ -54,7 +54,7 @@ def walk(experiment: Experiment, console: Console, *, offline: bool = False) -> 
     servable = Servable.of(
         task=task, state=state, model=assembly.model, trunks=assembly.trunks, preprocessors=setting.preprocessors
     )
-    served = {p.feature: raw[p.feature][tf.newaxis] for p in setting.preprocessors.values()}
+    served = {name: raw[name][tf.newaxis] for p in setting.preprocessors.values() for name in p.raw_features}
     rows += [("served answer", *row) for row in _rows(servable.answer(**served))]
     console.say(f"{setting.index.names[first]}:")
     console.table(["station", "value", "shape", "dtype", "smallest", "largest"], rows)

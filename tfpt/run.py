@@ -53,7 +53,7 @@ class Run:
     def predict(self, examples: Sequence[str | Path | bytes]) -> dict[str, "np.ndarray"]:
         """Answers raw examples: paths of files, or their bytes."""
         model = self.model
-        (feature,) = {p.feature for p in model.preprocessors.values()}
+        (feature,) = {name for p in model.preprocessors.values() for name in p.raw_features}
         return model.predict({feature: [e if isinstance(e, bytes) else Path(e).read_bytes() for e in examples]})
 
     def export(self, folder: str | Path) -> Path:

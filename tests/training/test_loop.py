@@ -15,6 +15,7 @@ from tfpt.tasks import Primary, Task
 from tfpt.training.averages import Averages
 from tfpt.training.checkpoints import Checkpoints, restore
 from tfpt.training.loop import Hooks, Progress, Stage, compiled_steps, is_better, train_stage
+from tfpt.training.plan import training_plan
 from tfpt.training.updates import RateGroup, Updates
 
 RANDOM = np.random.default_rng(0)
@@ -255,8 +256,11 @@ def test_training_rows_hold_the_mean_since_the_last_row(bench):
     rows = [row for row in bench.rows if row["split"] == "train"]
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert rows == bench.progress.history
-    assert all(row["learning_rate"] <= 0.1 and row["stage"] == "head" for row in rows)
-    assert rows[-1]["epoch"] == 1.0
+    first = training_plan(np.arange(len(X)), batch_size=4, seed=0, epoch=0)[0]
+    error = X[first] @ [0.5, -1.0, 2.0] - Y[first]
+    assert rows[0]["loss"] == pytest.approx((error**2).mean(), rel=1e-5)
+    assert rows[0]["learning_rate"] == pytest.approx(0.1)
+    assert (rows[-1]["epoch"], rows[-1]["stage"]) == (1.0, "head")
 
 
 @pytest.mark.parametrize(

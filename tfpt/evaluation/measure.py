@@ -52,7 +52,7 @@ def raw_examples(
     source: DataSource, examples: Sequence[int], preprocessors: Sequence[Preprocessor]
 ) -> dict[str, list[bytes]]:
     """Returns the raw values of examples by feature."""
-    features = {p.feature for p in preprocessors}
+    features = {name for p in preprocessors for name in p.raw_features}
     found: dict[str, list[bytes]] = {feature: [] for feature in sorted(features)}
     for k in examples:
         raw = source.example(_int64(k))

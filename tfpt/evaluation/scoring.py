@@ -19,7 +19,7 @@ class Scores:
     """What a servable said.
 
     Attributes:
-        examples: `[examples]` int64, those that could be decoded, in the order asked for.
+        examples: `[examples]` int64, those that could be decoded, in the order of the plan.
         statistics: of the task, `[examples, ...]` each.
         answers: decoded, `[examples, ...]` each: what a client would read.
         batch_size: of the pass.
@@ -41,7 +41,7 @@ def score(servable: Servable, prepared: Prepared, examples: np.ndarray, *, conso
         console: shows progress.
         what: the progress line's words.
     """
-    rows = evaluation_plan(examples, batch_size=min(BATCH_SIZE, len(examples)))
+    rows = evaluation_plan(examples, batch_size=min(BATCH_SIZE, len(examples)), lengths=prepared.lengths)
 
     @tf.function(autograph=False)
     def step(batch: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -15,29 +15,44 @@ class Preprocessor:
     """Both halves of the way from a raw example to model inputs."""
 
     feature: str
-    """The feature that it reads from the raw example and writes to the prepared one (`image`, `text`)."""
+    """The feature of a prepared example that it makes (`image`, `text`)."""
+
+    @property
+    def raw_features(self) -> tuple[str, ...]:
+        """The features of a raw example that it is made from (`image`; `text` and `text_pair`), the served inputs."""
+        return (self.feature,)
 
     size: int
     """The side in pixels or the length in tokens of what it makes."""
 
-    def host(self, raw: Any) -> tuple[Any, dict[str, Any]]:
+    def host(self, *raw: Any) -> tuple[Any, dict[str, Any]]:
         """Prepares one example with TensorFlow ops.
 
         Args:
-            raw: the raw value, as it comes over the wire (encoded image bytes, a string): a scalar string tensor.
+            *raw: the raw values in the order of `raw_features`, as they come over the wire (encoded image bytes, a
+                string): scalar string tensors.
 
         Returns:
-            The compact tensor that travels to the device (uint8 pixels or int32 ids), and the frame: what happened to
-            coordinates (scale, padding, original size, token offsets), from which targets are made and undone.
+            The compact tensor that travels to the device (uint8 pixels, or int32 ids in which 0 is padding), and the
+            frame: what happened to coordinates (scale, padding, original size, token offsets), from which targets are
+            made and undone. A first dimension that varies is padded with zeros where examples are batched.
         """
         raise NotImplementedError
+
+    def host_batch(self, *raw: Any) -> tuple[Any, dict[str, Any]]:
+        """Prepares a batch, `[batch]` strings each, as the served graph does; equal to `host` on each example."""
+        import tensorflow as tf
+
+        shape, dtype = self.host_spec()
+        frame = {name: tf.TensorSpec(s, d) for name, (s, d) in self.frame_spec().items()}
+        return tf.map_fn(lambda one: self.host(*one), raw, fn_output_signature=(tf.TensorSpec(shape, dtype), frame))
 
     def device(self) -> "keras.layers.Layer":
         """Returns the layer that turns a batch of host outputs into the network's inputs, in float32."""
         raise NotImplementedError
 
     def host_spec(self) -> tuple[tuple[int | None, ...], str]:
-        """Returns shape (without the batch dimension) and dtype of one host output."""
+        """Returns shape (without the batch dimension) and dtype of one host output; None where the length varies."""
         raise NotImplementedError
 
     def frame_spec(self) -> dict[str, tuple[tuple[int | None, ...], str]]:

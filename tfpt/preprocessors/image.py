@@ -91,6 +91,14 @@ class Image(Preprocessor):
         pixels = tf.saturate_cast(tf.round(pixels), tf.uint8)
         return tf.ensure_shape(pixels, [self.size, self.size, 3]), {"scale": scale, "offset": offset, "size": size}
 
+    def host_pixels_batch(self, images: "tf.Tensor") -> tuple["tf.Tensor", dict[str, "tf.Tensor"]]:
+        """Runs `host_pixels` on each picture of a batch, `[batch, height, width, 3]`."""
+        import tensorflow as tf
+
+        shape, dtype = self.host_spec()
+        frame = {name: tf.TensorSpec(s, d) for name, (s, d) in self.frame_spec().items()}
+        return tf.map_fn(self.host_pixels, images, fn_output_signature=(tf.TensorSpec(shape, dtype), frame))
+
     def device(self) -> "keras.layers.Layer":
         """Returns the layer from `[batch, size, size, 3]` uint8 to what the network is fed, float32."""
         from tfpt.layers.pixel_scale import PixelScale

@@ -61,7 +61,7 @@ def find_files(paths: Sequence[str]) -> list[str]:
 
 def answer_files(servable: Servable, files: Sequence[str], *, console: Console) -> Iterator[FileAnswer]:
     """Yields the answer to each file, in order."""
-    features = {p.feature for p in servable.preprocessors.values()}
+    features = {name for p in servable.preprocessors.values() for name in p.raw_features}
     if features != {"image"}:
         raise UserError(f"The model takes {', '.join(sorted(features))}, not files of pictures.")
     with console.track("Answering", total=len(files), unit="files") as track:

@@ -50,7 +50,7 @@ def save(servable: Servable, folder: Path, *, model_name: str) -> None:
     (extra / DESCRIPTION).write_text(json.dumps(servable.describe(), indent=1, ensure_ascii=False), encoding="utf-8")
     if "classes" in servable.state:
         (extra / "labels.txt").write_text("".join(f"{name}\n" for name in servable.state["classes"]), encoding="utf-8")
-    samples = {p.feature: p.sample() for p in servable.preprocessors.values()}
+    samples = {name: p.sample() for p in servable.preprocessors.values() for name in p.raw_features}
     write_warmup(extra, samples, model=model_name)
     several = len(servable.trunks) > 1
     for name, trunk in servable.trunks.items():
@@ -63,7 +63,8 @@ def save_trunk(trunk: Trunk, folder: Path) -> None:
     The interface asks for lists of variables as attributes; properties of a tf.Module would not be saved.
     """
     before = {id(layer): layer.trainable for layer in trunk._flatten_layers()}
-    trunk.trainable = True  # so that the traced graph has the training branch of batch normalisation
+    for layer in trunk._flatten_layers():  # so that the traced graph has the training branch of batch normalisation
+        layer.trainable = True
     try:
         module = tf.__internal__.tracking.AutoTrackable()
         spec = tf.TensorSpec([None, *trunk.shape_in], trunk.dtype_in, name="inputs")

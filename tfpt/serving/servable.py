@@ -155,21 +155,21 @@ class Answer:
 
     def of_raw(self, **raw: Any) -> dict[str, Any]:
         """Answers a batch of raw features, `[batch]` strings each."""
-        return self._answer({p.feature: mapped(p.host, raw[p.feature], p) for p in self._distinct()})
+        return self._answer(self._prepared(raw))
 
     def of_pixels(self, image: tf.Tensor) -> dict[str, Any]:
         """Answers a batch of decoded pictures, `[batch, height, width, 3]` float32, 0 to 255."""
         (preprocessor,) = self._distinct()
         assert isinstance(preprocessor, Image)
-        return self._answer({preprocessor.feature: mapped(preprocessor.host_pixels, image, preprocessor)})
+        return self._answer({preprocessor.feature: preprocessor.host_pixels_batch(image)})
 
     def inputs_of_raw(self, **raw: Any) -> Any:
         """Returns the task's inputs for a batch of raw features."""
-        return self._inputs({p.feature: mapped(p.host, raw[p.feature], p) for p in self._distinct()})[0]
+        return self._inputs(self._prepared(raw))[0]
 
     def features(self) -> list[str]:
         """Returns the names of the raw features."""
-        return [p.feature for p in self._distinct()]
+        return list(dict.fromkeys(name for p in self._distinct() for name in p.raw_features))
 
     def takes_pixels(self) -> bool:
         """Tells whether decoded pictures can be answered."""
@@ -177,6 +177,9 @@ class Answer:
 
     def _distinct(self) -> list[Preprocessor]:
         return list({p.feature: p for p in self.preprocessors.values()}.values())
+
+    def _prepared(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tuple[Any, dict[str, Any]]]:
+        return {p.feature: p.host_batch(*(raw[name] for name in p.raw_features)) for p in self._distinct()}
 
     def _inputs(self, prepared: Mapping[str, tuple[Any, dict[str, Any]]]) -> tuple[Any, dict[str, Any]]:
         features = {name: value for name, (value, _) in prepared.items()}
@@ -188,13 +191,6 @@ class Answer:
     def _answer(self, prepared: Mapping[str, tuple[Any, dict[str, Any]]]) -> dict[str, Any]:
         inputs, frame = self._inputs(prepared)
         return self.task.decode(self.outputs(inputs), frame, self.state)
-
-
-def mapped(host: Callable[[Any], Any], raw: tf.Tensor, preprocessor: Preprocessor) -> Any:
-    """Runs a host half on each example of a batch."""
-    shape, dtype = preprocessor.host_spec()
-    frame = {name: tf.TensorSpec(s, d) for name, (s, d) in preprocessor.frame_spec().items()}
-    return tf.map_fn(host, raw, fn_output_signature=(tf.TensorSpec(shape, dtype), frame))
 
 
 def named(outputs: Any) -> dict[str, Any]:

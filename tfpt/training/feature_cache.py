@@ -78,6 +78,8 @@ def cache_features(
         console: shows progress.
     """
     examples = np.unique(examples)
+    if prepared.lengths is not None:
+        examples = examples[np.argsort(prepared.lengths[examples], kind="stable")]
     rows = evaluation_plan(examples, batch_size=min(batch_size, len(examples)))
 
     @tf.function(autograph=False)
@@ -105,7 +107,7 @@ def cache_features(
             done += fresh
             track.advance(fresh)
     assert kept is not None, "cache_features() needs at least one example"
-    slots = np.zeros(int(examples[-1]) + 1, np.int64)
+    slots = np.zeros(int(examples.max()) + 1, np.int64)
     slots[examples] = np.arange(len(examples))
     with tf.device("CPU:0"):
         tensors = [tf.constant(part) for part in kept]

@@ -71,6 +71,7 @@ class Stage:
         averages: of the weights, or None.
         batches: makes the batches of a row iterator.
         examples: `[examples]` int64, what is trained on.
+        lengths: length of each example by its index, where lengths vary.
         batch_size: examples an update.
         epochs: how often each example is seen.
         steps: updates; fewer than the epochs' when `--train.steps` bounds them.
@@ -84,6 +85,7 @@ class Stage:
     averages: Averages | None
     batches: Callable[[Callable[[], Iterator[tuple[int, np.ndarray]]]], tf.data.Dataset]
     examples: np.ndarray
+    lengths: np.ndarray | None
     batch_size: int
     epochs: int
     steps: int
@@ -186,7 +188,9 @@ def _rows(stage: Stage, progress: Progress, seed: int) -> Iterator[tuple[int, np
     first, skip = divmod(progress.step, stage.steps_per_epoch)
     for epoch in range(first, -(-stage.steps // stage.steps_per_epoch)):
         number = progress.epochs_before + epoch
-        rows = training_plan(stage.examples, batch_size=stage.batch_size, seed=seed, epoch=number)
+        rows = training_plan(
+            stage.examples, batch_size=stage.batch_size, seed=seed, epoch=number, lengths=stage.lengths
+        )
         for row in rows[skip:]:
             yield number, row
         skip = 0

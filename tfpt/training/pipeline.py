@@ -32,6 +32,8 @@ class Prepared:
         self.threads = threads
         self.failed: set[int] = set()
         """Examples that were met and could not be read or decoded."""
+        self.lengths: np.ndarray | None = None
+        """Length of each kept example by its index, where lengths vary."""
         self._slots: tf.Tensor | None = None
         self._kept: Any = None
         self._placeholder = tf.nest.map_structure(_zeros, self._specs())
@@ -48,43 +50,45 @@ class Prepared:
         """Returns example k; one that cannot be read or decoded is a placeholder of zeros and False."""
         if self._slots is not None:
             slot = self._slots[k]
-            return tf.nest.map_structure(lambda kept: kept[slot], self._kept)
+            return tf.nest.map_structure(lambda kept: kept.of(slot), self._kept)
         # ignore_errors is how tf.data catches what an op raises, without Python in the way.
         read = tf.data.Dataset.from_tensors(k).map(lambda i: (*self._prepare(i), True)).ignore_errors()
         return read.concatenate(tf.data.Dataset.from_tensors((*self._placeholder, False))).take(1).get_single_element()
 
     def keep(self, examples: np.ndarray, *, console: Console, what: str) -> None:
-        """Prepares the examples once and keeps them in memory; from then on only these can be read."""
+        """Prepares the examples once and keeps them in memory; from then on only these can be read.
+
+        Afterwards `lengths` holds their lengths, where these vary.
+        """
         examples = np.unique(examples)
-        batches = tf.data.Dataset.from_tensor_slices(examples).map(
+        read = tf.data.Dataset.from_tensor_slices(examples).map(
             self.read, num_parallel_calls=self.threads, deterministic=True
         )
-        kept: list[np.ndarray] | None = None
-        done = 0
+        specs = tf.nest.flatten(read.element_spec)
+        parts: list[list[np.ndarray]] = [[] for _ in specs]
         with console.track(what, total=len(examples), unit="examples") as track:
-            for batch in batches.batch(64).prefetch(2):
-                flat = [t.numpy() for t in tf.nest.flatten(batch)]
-                if kept is None:
-                    kept = [np.empty((len(examples), *part.shape[1:]), part.dtype) for part in flat]
-                for whole, part in zip(kept, flat, strict=True):
-                    whole[done : done + len(part)] = part
-                done += len(flat[-1])
-                track.advance(len(flat[-1]))
-        assert kept is not None, "keep() needs at least one example"
-        structure = (*self._placeholder, False)
-        self.failed.update(int(k) for k in examples[~kept[-1]])
+            for batch in read.ragged_batch(64).prefetch(2):
+                for part, value in zip(parts, tf.nest.flatten(batch), strict=True):
+                    part.append(value)
+                track.advance(int(tf.nest.flatten(batch)[-1].shape[0]))
+        kept = [_Kept(values, spec) for values, spec in zip(parts, specs, strict=True)]
+        self.failed.update(int(k) for k in examples[~kept[-1].values.numpy()])
         slots = np.full(int(examples[-1]) + 1, -1, np.int64)
         slots[examples] = np.arange(len(examples))
         with tf.device("CPU:0"):
-            self._kept = tf.nest.pack_sequence_as(structure, [tf.constant(part) for part in kept])
+            self._kept = tf.nest.pack_sequence_as((*self._placeholder, False), kept)
             self._slots = tf.constant(slots)
+        lengths = next((part.lengths for part in kept if part.lengths is not None), None)
+        if lengths is not None:
+            self.lengths = np.zeros(len(slots), np.int64)
+            self.lengths[examples] = lengths
 
     def _prepare(self, k: tf.Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
         features = dict(self.source.example(k))
         frame = {}
         for preprocessor in self.preprocessors:
             name = preprocessor.feature
-            value, framed = preprocessor.host(features[name])
+            value, framed = preprocessor.host(*(features.pop(raw) for raw in preprocessor.raw_features))
             # A placeholder must have the declared shapes, which tracing alone may not find out.
             features[name] = tf.ensure_shape(value, preprocessor.host_spec()[0])
             frame[name] = {part: tf.ensure_shape(framed[part], s) for part, (s, _) in preprocessor.frame_spec().items()}
@@ -92,6 +96,26 @@ class Prepared:
 
     def _specs(self) -> tuple[dict[str, Any], dict[str, Any]]:
         return tf.data.Dataset.range(1).map(self._prepare).element_spec
+
+
+class _Kept:
+    """One feature of all kept examples: an array, or, where the first dimension varies, one after the other."""
+
+    def __init__(self, parts: Sequence[Any], spec: tf.TensorSpec) -> None:
+        self.lengths: np.ndarray | None = None
+        with tf.device("CPU:0"):
+            if spec.shape.rank and spec.shape[0] is None:
+                self.lengths = np.concatenate([part.row_lengths().numpy() for part in parts])
+                self.values = tf.concat([part.values for part in parts], axis=0)
+                self._starts = tf.constant(np.cumsum([0, *self.lengths]))
+            else:
+                self.values = tf.concat(parts, axis=0)
+
+    def of(self, slot: tf.Tensor) -> tf.Tensor:
+        """Returns the feature of one example."""
+        if self.lengths is None:
+            return self.values[slot]
+        return self.values[self._starts[slot] : self._starts[slot + 1]]
 
 
 def _zeros(spec: tf.TensorSpec) -> tf.Tensor:
@@ -151,7 +175,7 @@ def training_batches(
         return {**made, **origin}
 
     batches = singles.map(example, num_parallel_calls=prepared.threads, deterministic=True)
-    return batches.batch(batch_size, drop_remainder=True).map(batch).prefetch(2)
+    return _batched(batches, batch_size).map(batch).prefetch(2)
 
 
 def evaluation_batches(prepared: Prepared, rows: np.ndarray, *, task: Task, state: State) -> tf.data.Dataset:
@@ -173,7 +197,14 @@ def evaluation_batches(prepared: Prepared, rows: np.ndarray, *, task: Task, stat
 
     singles = tf.data.Dataset.from_tensor_slices(rows.reshape(-1))
     batches = singles.map(example, num_parallel_calls=prepared.threads, deterministic=True)
-    return batches.batch(rows.shape[1], drop_remainder=True).map(batch).prefetch(2)
+    return _batched(batches, rows.shape[1]).map(batch).prefetch(2)
+
+
+def _batched(examples: tf.data.Dataset, size: int) -> tf.data.Dataset:
+    """Batches examples; a dimension that varies is padded with zeros to the batch's longest."""
+    if all(spec.shape.is_fully_defined() for spec in tf.nest.flatten(examples.element_spec)):
+        return examples.batch(size, drop_remainder=True)
+    return examples.padded_batch(size, drop_remainder=True)
 
 
 def _weighed(prepared: Prepared, planned: tf.Tensor) -> tuple[dict[str, Any], dict[str, Any], tf.Tensor, tf.Tensor]:

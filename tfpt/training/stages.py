@@ -180,6 +180,7 @@ class Training:
             averages=Averages(model.variables, decay=options.ema) if options.ema else None,
             batches=lambda rows: self._training_batches(rows, cached),
             examples=self.train,
+            lengths=None if cached else self.prepared.lengths,
             batch_size=options.batch_size,
             epochs=epochs,
             steps=steps,
@@ -210,7 +211,8 @@ class Training:
 
     def _validation_batches(self, cached: CachedFeatures | None) -> tf.data.Dataset:
         largest = CACHED_EVALUATION_BATCH if cached else EVALUATION_BATCH
-        rows = evaluation_plan(self.validation, batch_size=min(largest, len(self.validation)))
+        lengths = None if cached else self.prepared.lengths
+        rows = evaluation_plan(self.validation, batch_size=min(largest, len(self.validation)), lengths=lengths)
         if cached:
             return cached.evaluation_batches(rows)
         return evaluation_batches(self.prepared, rows, task=self.task, state=self.state)
