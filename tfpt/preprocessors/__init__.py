@@ -4,7 +4,7 @@
 `device` runs inside the model, on a batch: cast and scale, always in float32 whatever the precision policy is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +24,10 @@ class Preprocessor:
 
     size: int
     """The side in pixels or the length in tokens of what it makes."""
+
+    def for_features(self, features: Collection[str]) -> "Preprocessor":
+        """Returns the preprocessor for data with these raw features: one that reads text pairs, for one."""
+        return self
 
     def host(self, *raw: Any) -> tuple[Any, dict[str, Any]]:
         """Prepares one example with TensorFlow ops.

@@ -30,7 +30,9 @@ def set_trainable(assembly: Assembly, *, unfreeze: str, train_batch_norm: bool) 
     """
     kind, _, argument = unfreeze.partition(":")
     for name, trunk in assembly.trunks.items():
-        for layer in trunk.network._flatten_layers():  # each: what a layer is already, Keras does not hand on to its layers
+        for (
+            layer
+        ) in trunk.network._flatten_layers():  # each: what a layer is already, Keras does not hand on to its layers
             layer.trainable = kind != "none"
         if kind == "none":
             continue

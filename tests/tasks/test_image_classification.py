@@ -1,0 +1,71 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfpt.data import DataSource, Info
+from tfpt.errors import UserError
+from tfpt.layers.trunk import CachedTrunk
+from tfpt.metrics.classification import outcomes
+from tfpt.tasks.image_classification import ImageClassification
+
+STATE = {"classes": ["ant", "bee", "côte"]}
+LOGITS = np.array([[2.0, 0.5, -1.0], [0.0, 0.0, 3.0], [9.0, 8.0, -80.0]], np.float32)
+LABELS = np.array([0, 1, 2])
+
+
+class Source(DataSource):
+    def info(self):
+        return Info(features={"image": "image"}, classes=("only",), origin="a folder")
+
+
+def softmax(logits):
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_the_loss_is_the_smoothed_cross_entropy(smoothing):
+    task = ImageClassification(config=ImageClassification.Config(label_smoothing=smoothing))
+    wanted = np.eye(3)[LABELS] * (1 - smoothing) + smoothing / 3
+    losses = -(wanted * np.log(softmax(LOGITS.astype(np.float64)))).sum(axis=1)
+    np.testing.assert_allclose(task.losses(tf.constant(LOGITS), tf.constant(LABELS)), losses, rtol=1e-5)
+    # targets that mixup made
+    soft = tf.constant(np.eye(3, dtype=np.float32)[LABELS])
+    np.testing.assert_allclose(task.losses(tf.constant(LOGITS), soft), losses, rtol=1e-5)
+
+
+def test_a_client_reads_label_score_and_all_scores():
+    answer = ImageClassification().decode(tf.constant(LOGITS), {}, STATE)
+    assert answer["label"].numpy().tolist() == [b"ant", "côte".encode(), b"ant"]
+    np.testing.assert_allclose(answer["scores"], softmax(LOGITS), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(answer["score"], softmax(LOGITS).max(axis=1), rtol=1e-5)
+    assert answer["classes"].shape == (3, 3)
+
+
+def test_statistics_are_the_outcomes_of_the_metrics():
+    batch = {"targets": tf.constant(LABELS)}
+    found = ImageClassification().statistics(tf.constant(LOGITS), batch)
+    for name, wanted in outcomes(softmax(LOGITS), LABELS).items():
+        np.testing.assert_allclose(found[name], wanted, rtol=1e-5, err_msg=name)
+
+
+def test_the_head_starts_with_equal_answers_and_drops_features_in_training():
+    task = ImageClassification(config=ImageClassification.Config(dropout=0.5))
+    model = task.build({"trunk": CachedTrunk({"pooled": (40,)})}, STATE)
+    features = {"pooled": tf.ones([2, 40])}
+    assert not model(features).numpy().any()
+    model.get_layer("head").kernel.assign(tf.ones([40, 3]))
+    np.testing.assert_allclose(model(features, training=False), 40.0)
+    assert set(np.unique(model(features, training=True))) != {40.0}
+    assert isinstance(model, keras.Model)
+
+
+def test_one_class_is_not_enough():
+    with pytest.raises(UserError, match=r"at least two classes; a folder has 1"):
+        ImageClassification().adapt(Source(), np.arange(3))
+
+
+def test_examples_need_no_label_to_be_answered():
+    made = ImageClassification().batch({"image": 1, "weight": 2}, {}, STATE, False)
+    assert made == {"inputs": 1, "weight": 2}

@@ -1,0 +1,158 @@
+"""Whole runs from Python."""
+
+import json
+import os
+import random
+import shutil
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfpt
+from tfpt.errors import GateError, UserError
+from tfpt.training.run_folder import RunFolder
+
+
+def weights_by_path(folder, count):
+    reader = tf.train.load_checkpoint(str(folder / "variables"))
+    return [reader.get_tensor(f"variables/{k}/.ATTRIBUTES/VARIABLE_VALUE") for k in range(count)]
+
+
+def test_a_run_leaves_everything_that_it_promises(trained):
+    for name in (
+        "experiment.flags", "environment.json", "data.json", "splits.csv", "metrics.jsonl", "metrics.json",
+        "predictions.csv", "report.html", "checkpoints", "tensorboard", "log.txt", "status.json",
+    ):  # fmt: skip
+        assert (trained.folder / name).exists(), name
+    assert RunFolder(trained.folder).status()["state"] == "finished"
+    assert trained.metrics["parity"]["passed"]
+    for split in ("validation", "test"):
+        found = trained.metrics[split]["accuracy"]
+        assert found["low"] <= found["value"] <= found["high"]
+    assert {row["stage"] for row in trained.history} == {"head", "fine_tune"}
+    assert trained.history == [json.loads(line) for line in (trained.folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_bfloat16_run_is_measured_and_published_in_float32(trained):
+    assert "in bfloat16" in (trained.folder / "log.txt").read_text()
+    graph = tf.saved_model.load(str(trained.model_folder)).signatures["outputs"].graph
+    functions = [f.graph for f in graph._functions.values()] if hasattr(graph, "_functions") else []
+    dtypes = {t.dtype for g in (graph, *functions) for op in g.get_operations() for t in op.outputs}
+    assert tf.float32 in dtypes
+    assert tf.bfloat16 not in dtypes
+
+
+def test_a_finished_run_is_not_trained_again(trained, fit, pictures, capsys):
+    before = {f: f.stat().st_mtime_ns for f in trained.folder.rglob("*") if f.is_file()}
+    again = tfpt.run.fit_experiment(trained.experiment, console=tfpt.console.Console())
+    assert "is finished" in capsys.readouterr().out
+    assert (again.metrics, again.history, again.model_folder) == (
+        trained.metrics, trained.history, trained.model_folder.resolve(),
+    )  # fmt: skip
+    assert before == {f: f.stat().st_mtime_ns for f in trained.folder.rglob("*") if f.is_file()}
+
+
+def test_files_and_bytes_are_answered(trained, pictures, tmp_path):
+    file = next((pictures / "red").iterdir())
+    answer = trained.predict([file, str(file), file.read_bytes()])
+    assert len(set(answer["label"].tolist())) == 1
+    copy = trained.export(tmp_path / "copy")
+    assert (copy / "saved_model.pb").is_file()
+    with pytest.raises(UserError, match="cannot be written"):
+        trained.export(tmp_path / "copy")
+
+
+def test_another_experiment_in_the_same_folder_is_refused(trained, fit, pictures):
+    with pytest.raises(UserError, match=r"other settings \(.*train.epochs"):
+        fit(trained.folder.parent, data=f"folder:{pictures}", epochs=3)
+
+
+@pytest.fixture(scope="module")
+def refused(fit, pictures, tmp_path_factory):
+    """The folder of a run that the gate refused, and what was outside the run before and after it."""
+    folder = tmp_path_factory.mktemp("gate")
+    keras.config.set_dtype_policy("float32")
+    np.random.seed(5)
+    random.seed(5)
+    before = _surroundings()
+    with pytest.raises(GateError, match="accuracy is") as error:
+        fit(folder, data=f"folder:{pictures}", require="accuracy>1", precision="bfloat16")
+    return folder, str(error.value), before, _surroundings()
+
+
+def _surroundings():
+    numpy_state = np.random.get_state()
+    return {
+        "policy": keras.config.dtype_policy().name,
+        "python": random.getstate(),
+        "numpy": (numpy_state[1].tolist(), numpy_state[2]),
+        "tensorflow": tf.compat.v1.get_default_graph().seed,
+        "arguments": list(sys.argv),
+        "folder": os.getcwd(),
+    }
+
+
+def test_the_gate_publishes_nothing_and_keeps_the_results(refused):
+    folder, sentence, *_ = refused
+    assert "--export.require=accuracy>1" in sentence
+    assert [f for f in (folder / "models").rglob("*") if f.is_file()] == []
+    assert not (folder / "models" / "1").exists()
+    assert json.loads((folder / "run" / "metrics.json").read_text())["test"]["accuracy"]["value"] <= 1
+    assert (folder / "run" / "report.html").exists()
+    assert RunFolder(folder / "run").status()["state"] == "failed"
+
+
+def test_a_run_leaves_no_global_state_behind(refused):
+    *_, before, after = refused
+    assert after == before
+
+
+def test_arguments_of_the_process_are_not_read(fit, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tfpt", "--train.epochs=-1", "--task=nothing"])
+    with pytest.raises(UserError, match="folder:"):
+        fit(tmp_path, data=f"folder:{pictures / 'absent'}")
+
+
+def test_mobilenet_with_random_weights_trains_only_what_is_unfrozen(fit, pictures, tmp_path):
+    run = fit(
+        tmp_path,
+        data=f"folder:{pictures}",
+        backbone="applications:MobileNetV3Small",
+        backbone_options={"weights": "none"},
+        image_size=32,
+        head_epochs=0,
+        epochs=2,
+        unfreeze="last:1",
+        batch_norm="train",
+        checkpoint_steps=1,
+        publish=False,
+    )
+    made = run.experiment.backbone["trunk"].make()
+    network = made.build(32)
+    groups = made.groups(network)
+    unfrozen = {v.path for layer in groups[-1] for v in layer.variables}
+    assert len(groups) > 5
+    saved = sorted((run.folder / "checkpoints").glob("step-*"))
+    # the model's variables come first: the trunk's in their order, then the head's
+    first, last = (weights_by_path(folder, len(network.variables)) for folder in (saved[0], saved[-1]))
+    changed = {v.path for v, a, b in zip(network.variables, first, last, strict=True) if not np.array_equal(a, b)}
+    assert [a.shape for a in first] == [tuple(v.shape) for v in network.variables]
+    assert changed == unfrozen
+
+
+def test_too_many_bad_files_stop_the_run_and_few_are_left_out(fit, pictures, tmp_path):
+    shutil.copytree(pictures, tmp_path / "data")
+    for name in ("red/3.png", "blue/4.png"):
+        (tmp_path / "data" / name).write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"2 of 36 examples cannot be decoded.*--input.max_bad_fraction=0.001") as error:
+        fit(tmp_path, data=f"folder:{tmp_path / 'data'}")
+    assert "red/3.png" in str(error.value)
+    assert "blue/4.png" in str(error.value)
+    for cache in ("memory", "off"):
+        run = fit(
+            tmp_path / cache, data=f"folder:{tmp_path / 'data'}", max_bad_fraction=0.1, cache=cache, head_epochs=0, publish=False
+        )
+        assert run.metrics["failed"] == ["blue/4.png", "red/3.png"]
