@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from tfpt import __version__, programs
 
+STOPPED = 130
+"""Exit code after Ctrl-C."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the program that the first argument names, or says which there are."""
@@ -26,7 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             hint = f" The program comes first: tfpt train {name} ..."
         print(f"tfpt: {name}: there is no such program; there are {', '.join(known)}.{hint}", file=sys.stderr)
         return 2
-    importlib.import_module(f"tfpt.{name}").main(arguments[1:])
+    try:
+        program = importlib.import_module(f"tfpt.{name}")
+    except KeyboardInterrupt:  # from then on the program answers it
+        print("tfpt: interrupted", file=sys.stderr)
+        return STOPPED
+    program.main(arguments[1:])
     return 0
 
 

@@ -1,12 +1,12 @@
 """Where every program starts: arguments, help, errors and exit codes."""
 
+import contextlib
 import errno
 import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from tfpt import flags
@@ -49,6 +49,7 @@ def run(
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     groups = groups or {}
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a C locale cannot show every name
@@ -79,6 +80,19 @@ def run(
     sys.exit(code)
 
 
+def _open_closed_streams() -> None:
+    """Opens /dev/null for those of standard input, output and error that the caller closed.
+
+    Otherwise the next file that is opened would take their place, and what is printed would land in it.
+    """
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor, which is this one
+            setattr(sys, name, os.fdopen(descriptor, mode, closefd=False))
+
+
 def _report(error: BaseException, console: Console, *, debug: bool) -> int:
     """Tells the user what went wrong; returns the exit code."""
     if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has seen enough
@@ -93,9 +107,9 @@ def _report(error: BaseException, console: Console, *, debug: bool) -> int:
     if isinstance(error, OSError) and error.errno in _USERS_FOLDER + _FULL:
         where = f"{error.filename}: " if error.filename else ""
         return _say(f"{where}{error.strerror}.", FAILED if error.errno in _FULL else MISTAKE)
-    kept = "above" if debug else f"in {_keep_traceback(error, console)}"
+    kept = "the traceback is above" if debug else _keep_traceback(error, console)
     kind = f"{type(error).__name__}: {error}".splitlines()[0]
-    return _say(f"this is a bug in tfpt, or in what it stands on ({kind}); the traceback is {kept}.", FAILED)
+    return _say(f"this is a bug in tfpt, or in what it stands on ({kind}); {kept}.", FAILED)
 
 
 def _say(sentence: str, code: int) -> int:
@@ -103,14 +117,17 @@ def _say(sentence: str, code: int) -> int:
     return code
 
 
-def _keep_traceback(error: BaseException, console: Console) -> Path:
-    """Writes the traceback to the run's log, or to a file in the temporary folder where there is none yet."""
+def _keep_traceback(error: BaseException, console: Console) -> str:
+    """Writes the traceback to the run's log, or to a temporary file where there is no log or no room; says where it is."""
     text = "".join(traceback.format_exception(error))
     if console.log is not None:
-        with console.log.open("a", encoding="utf-8", errors="backslashreplace") as log:
+        with contextlib.suppress(OSError), console.log.open("a", encoding="utf-8", errors="backslashreplace") as log:
             log.write(text)
-        return console.log
-    handle, name = tempfile.mkstemp(prefix="tfpt-traceback-", suffix=".txt")
-    with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(text)
-    return Path(name)
+            return f"the traceback is in {console.log}"
+    try:
+        handle, name = tempfile.mkstemp(prefix="tfpt-traceback-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError as problem:
+        return f"the traceback could not be written ({problem.strerror}), --debug shows it"
+    return f"the traceback is in {name}"

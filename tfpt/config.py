@@ -86,6 +86,8 @@ class Input:
             f"split: {','.join(map(str, self.split))} is not three percentages that add up to 100, such as 70,15,15",
         )
         check(self.examples_per_class >= 0, f"examples_per_class: {self.examples_per_class} is negative")
+        for name in ("split_seed", "examples_seed"):
+            check(abs(getattr(self, name)) < 2**63, f"{name}: {getattr(self, name)} does not fit into 64 bits")
         check(self.views >= 1, f"views: {self.views} is not at least 1")
         check(0 <= self.max_bad_fraction <= 1, f"max_bad_fraction: {self.max_bad_fraction} is not between 0 and 1")
         try:
@@ -134,6 +136,7 @@ class Train:
     keep_checkpoints: int = setting(2, "How many states to keep.")
 
     def __post_init__(self) -> None:
+        check(0 <= self.seed < 2**63, f"seed: {self.seed} is not between 0 and {2**63 - 1}")
         check(self.batch_size >= 1, f"batch_size: {self.batch_size} is not at least 1")
         check(self.accumulate >= 1, f"accumulate: {self.accumulate} is not at least 1")
         check(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfpt import __version__, record
 from tfpt.console import Console
+from tfpt.errors import UserError
 
 if TYPE_CHECKING:
     from tfpt.evaluation.scoring import Scores
@@ -48,6 +49,9 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
         if len(examples)
     }
     check_failed(setting)
+    for name, scores in scored.items():
+        if not len(scores.examples):
+            raise UserError(f"None of the {len(getattr(splits, name))} {name} examples can be decoded; mend them.")
     headline = "test" if "test" in scored else "validation"
     metrics: dict[str, Any] = {
         "task": str(experiment.task),

@@ -33,7 +33,7 @@ def test_several_are_read():
     ],
 )
 def test_what_is_no_requirement_is_said(text, says):
-    with pytest.raises(UserError, match="--export.require=") as error:
+    with pytest.raises(UserError, match=r"--export\.require=") as error:
         parse_requirements(text, NAMES)
     assert says in str(error.value)
 

@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfpt.config import Input
 from tfpt.errors import UserError
-from tfpt.serving.bundle import publishing
+from tfpt.registry import find
+from tfpt.serving.bundle import publishing, save_trunk
+from tfpt.tasks.image_classification import ImageClassification
+from tfpt.training.assembly import assemble
+from tfpt.training.freezing import set_trainable
 
 CLASSES = [b"blue", b"green", b"red"]
 
@@ -85,6 +90,23 @@ def test_the_trunk_can_be_trained_again(trained, loaded, files):
     assert resized.dtype == tf.float32
 
 
+@pytest.mark.parametrize("unfreeze", ["none", "last:1", "all"])
+def test_a_trunk_is_saved_whole_whatever_was_frozen_and_stays_as_it_was(tmp_path, unfreeze):
+    backbone = find("backbone", "tiny")()
+    preprocessor = backbone.preprocessor(Input(image_size=8))
+    parts = ({"trunk": backbone}, {"trunk": preprocessor})
+    made = assemble(ImageClassification(), {"classes": ["a", "b"]}, *parts, precision="float32", seed=0)
+    set_trainable(made, unfreeze=unfreeze, train_batch_norm=False)
+    trained = [v.path for v in made.model.trainable_variables]
+    save_trunk(made.trunks["trunk"], tmp_path / "trunk")
+    assert [v.path for v in made.model.trainable_variables] == trained
+    trunk = tf.saved_model.load(str(tmp_path / "trunk"))
+    assert len(trunk.trainable_variables) == 6 * 3
+    pixels = tf.cast(tf.random.stateless_uniform([4, 8, 8, 3], [1, 2], maxval=256, dtype=tf.int32), tf.uint8)
+    differ = trunk(pixels, training=True)["pooled"] - trunk(pixels, training=False)["pooled"]
+    assert np.abs(differ.numpy()).max() > 1e-3
+
+
 def test_a_version_appears_whole_or_not_at_all(tmp_path):
     with pytest.raises(RuntimeError), publishing(tmp_path / "m", "next") as (partial, final):
         (partial / "saved_model.pb").touch()
@@ -112,5 +134,8 @@ def test_a_version_is_never_overwritten(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="--output.model_dir=.*cannot be written"), publishing(tmp_path / "file" / "m", "1"):
+    with (
+        pytest.raises(UserError, match=r"--output.model_dir=.*cannot be written"),
+        publishing(tmp_path / "file" / "m", "1"),
+    ):
         raise AssertionError

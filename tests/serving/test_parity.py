@@ -63,9 +63,7 @@ def test_a_fresh_process_answers_alike_until_a_weight_is_changed(tmp_path, pictu
     preprocessors = {"trunk": backbone.preprocessor(Input(image_size=16))}
     task, state = ImageClassification(), {"classes": ["a", "b", "ä"]}
     made = assemble(task, state, {"trunk": backbone}, preprocessors, precision="float32", seed=0)
-    servable = Servable.of(
-        task=task, state=state, model=made.model, trunks=made.trunks, preprocessors=preprocessors
-    )
+    servable = Servable.of(task=task, state=state, model=made.model, trunks=made.trunks, preprocessors=preprocessors)
     head = made.model.get_layer("head")
     head.kernel.assign(np.random.default_rng(0).normal(size=(128, 3)))
     raw = {"image": [file.read_bytes() for file in sorted(pictures.rglob("*.png"))[:5]]}

@@ -85,7 +85,9 @@ def test_metrics_are_those_that_are_named(name, pictures):
     servable, source, examples = make(name, pictures)
     task = servable.task
     prepared = Prepared(source, list(servable.preprocessors.values()), threads=1)
-    features, frame, _ = tf.data.Dataset.from_tensor_slices(examples).map(prepared.read).batch(COUNT).get_single_element()
+    features, frame, _ = (
+        tf.data.Dataset.from_tensor_slices(examples).map(prepared.read).batch(COUNT).get_single_element()
+    )
     batch = task.batch({**features, "weight": tf.ones([COUNT])}, frame, servable.state, False)
     loss_sum, weight_sum, outputs = task.loss(servable.model, batch, False)
     assert (loss_sum.shape, float(weight_sum)) == ((), COUNT)

@@ -11,7 +11,7 @@ def test_the_average_follows_its_formula_and_starts_fast():
     averages = Averages([weight, counter], decay=0.5)
     wanted = np.array([1.0, 2.0])
     for n in range(8):
-        weight.assign(weight + [1.0, -1.0])
+        weight.assign(weight + np.float32([1.0, -1.0]))
         averages.update()
         decay = min(0.5, (1 + n) / (10 + n))
         wanted = decay * wanted + (1 - decay) * weight.numpy()
@@ -20,7 +20,7 @@ def test_the_average_follows_its_formula_and_starts_fast():
     assert (1 + 7) / (10 + 7) < 0.5  # both branches of the formula were taken only if the decay is below that
     late = Averages([weight], decay=0.1)
     before = weight.numpy()
-    weight.assign(weight + [10.0, 10.0])
+    weight.assign(weight + np.float32([10.0, 10.0]))
     late.update()
     late.update()
     np.testing.assert_allclose(late.averages[0].numpy(), before + 10.0 * (1 - 0.1 * 0.1), rtol=1e-5)

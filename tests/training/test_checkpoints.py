@@ -21,7 +21,10 @@ def console(screen):
 
 def saved_at(saver, *orders, name="step"):
     """Saves a variable whose value is the order."""
-    return [saver.save(order, [tf.Variable(float(order)), tf.Variable([order])], {"at": order}, name=name) for order in orders]
+    return [
+        saver.save(order, [tf.Variable(float(order)), tf.Variable([order])], {"at": order}, name=name)
+        for order in orders
+    ]
 
 
 def restored(saved):

@@ -44,9 +44,7 @@ class Bare(ImageClassification):
 def parts(pictures):
     backbone = find("backbone", "tiny")()
     preprocessor = backbone.preprocessor(Input(image_size=16))
-    assembly = assemble(
-        TASK, STATE, {"trunk": backbone}, {"trunk": preprocessor}, precision="float32", seed=0
-    )
+    assembly = assemble(TASK, STATE, {"trunk": backbone}, {"trunk": preprocessor}, precision="float32", seed=0)
     freezing.set_trainable(assembly, unfreeze="none", train_batch_norm=True)
     return assembly, Prepared(Folder(str(pictures)), [preprocessor], threads=2)
 
@@ -65,9 +63,7 @@ def cached_of(parts, task=TASK, examples=None):
 
 
 def rows_of(epochs=3):
-    return iter(
-        [(e, row) for e in range(epochs) for row in training_plan(EXAMPLES, batch_size=BATCH, seed=0, epoch=e)]
-    )
+    return iter([(e, row) for e in range(epochs) for row in training_plan(EXAMPLES, batch_size=BATCH, seed=0, epoch=e)])
 
 
 def train(model, data, groups):

@@ -119,10 +119,18 @@ def test_a_policy_that_does_not_fit_is_said(assembly, unfreeze, says):
 
 @pytest.mark.parametrize(
     ("steps", "unfreeze", "before", "after"),
-    [(10, "all", 0.99, 0.9), (1000, "all", 0.99, 0.975), (10**6, "all", 0.99, 0.99), (10, "none", 0.99, 0.99), (10, "all", 0.5, 0.5)],
+    [
+        (10, "all", 0.99, 0.9),
+        (1000, "all", 0.99, 0.975),
+        (10**6, "all", 0.99, 0.99),
+        (10, "none", 0.99, 0.99),
+        (10, "all", 0.5, 0.5),
+    ],
 )
 def test_trained_batch_normalisation_gets_a_momentum_that_fits_the_stage(assembly, steps, unfreeze, before, after):
-    layers = [layer for layer in assembly.trunks["trunk"].network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    layers = [
+        layer for layer in assembly.trunks["trunk"].network.layers if isinstance(layer, keras.layers.BatchNormalization)
+    ]
     assert len(layers) == 6
     for layer in layers:
         layer.momentum = before
@@ -138,5 +146,7 @@ def test_frozen_batch_normalisation_of_an_unfrozen_trunk_normalises_with_its_sta
     inference = trunk(pixels, training=False)["pooled"].numpy()
     freezing.set_trainable(assembly, unfreeze="all", train_batch_norm=False)
     np.testing.assert_array_equal(trunk(pixels, training=True)["pooled"].numpy(), inference)
-    freezing.set_trainable(assembly, unfreeze="all", train_batch_norm=True)  # and back, though the trunk was never frozen
+    freezing.set_trainable(
+        assembly, unfreeze="all", train_batch_norm=True
+    )  # and back, though the trunk was never frozen
     assert np.abs(trunk(pixels, training=True)["pooled"].numpy() - inference).max() > 1e-3

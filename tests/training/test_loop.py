@@ -112,7 +112,9 @@ class Bench:
     model: keras.Model = None
     progress: Progress = None
 
-    def run(self, *, epochs=3, steps=None, options=None, rate=0.1, ema=0.0, evaluate=True, progress=None, bad=(), y=None):
+    def run(
+        self, *, epochs=3, steps=None, options=None, rate=0.1, ema=0.0, evaluate=True, progress=None, bad=(), y=None
+    ):
         options = options or Train(batch_size=4)
         per_epoch = -(-len(X) // options.batch_size)
         steps = steps or epochs * per_epoch
@@ -127,6 +129,7 @@ class Bench:
             averages=averages,
             batches=lambda rows: batches(rows, bad=bad, batch_size=options.batch_size),
             examples=np.arange(len(X)),
+            lengths=None,
             batch_size=options.batch_size,
             epochs=epochs,
             steps=steps,
@@ -184,7 +187,7 @@ def test_without_validation_the_averages_are_the_outcome(bench):
     weights = bench.run(epochs=3, ema=0.5, evaluate=False)
     raw = Bench(bench.folder.parent / "raw").run(epochs=3, evaluate=False)
     assert not np.array_equal(weights[0], raw[0])
-    assert_equal(weights, [v for v in bench.final[-3:-1]])
+    assert_equal(weights, bench.final[-3:-1])
 
 
 def assert_equal(ours, theirs):
@@ -221,7 +224,9 @@ def test_a_stage_that_was_stopped_goes_on_bit_equal(bench, stop_at):
     assert_equal(again.run(**settings), weights)
     assert_equal(again.final, whole.final)
     timing = ("seconds", "examples_per_second")
-    told, wanted = ([{k: v for k, v in row.items() if k not in timing} for row in b.progress.history] for b in (again, whole))
+    told, wanted = (
+        [{k: v for k, v in row.items() if k not in timing} for row in b.progress.history] for b in (again, whole)
+    )
     assert told == wanted
 
 

@@ -178,7 +178,9 @@ def test_a_batch_operation_gets_a_seed_for_each_example(pictures):
         labels = np.eye(3)[before["targets"]]
         rolled = np.roll(labels, 1, axis=0)
         # where the neighbour has another class, its share shows in the target
-        share = ((after["targets"] - labels) * (rolled - labels)).sum(1) / np.maximum((rolled - labels) ** 2, 1e-9).sum(1)
+        share = ((after["targets"] - labels) * (rolled - labels)).sum(1) / np.maximum((rolled - labels) ** 2, 1e-9).sum(
+            1
+        )
         shares.append(dict(zip(before["example"].tolist(), share, strict=True)))
         x, y = before["inputs"].astype(float), np.roll(before["inputs"].astype(float), 1, axis=0)
         for i, k in enumerate(before["example"].tolist()):

@@ -7,7 +7,9 @@ EXAMPLES = np.array([2, 3, 5, 7, 11, 13, 17, 19, 23, 29], np.int64)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 5, 10, 64])
-@pytest.mark.parametrize("plan", [evaluation_plan, lambda e, batch_size: training_plan(e, batch_size=batch_size, seed=1, epoch=2)])
+@pytest.mark.parametrize(
+    "plan", [evaluation_plan, lambda e, batch_size: training_plan(e, batch_size=batch_size, seed=1, epoch=2)]
+)
 def test_each_example_counts_once_and_fillers_end_the_last_row(plan, batch_size):
     rows = plan(EXAMPLES, batch_size=batch_size)
     assert rows.dtype == np.int64

@@ -1,12 +1,13 @@
 """Two tasks outside tfpt hold the Task signature: a momentum teacher with two views, and two trunks with InfoNCE."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tfpt.config import Input
 from tfpt.registry import find
-from tfpt.serving.servable import Servable
 from tfpt.training.assembly import assemble
 
 
@@ -49,7 +50,7 @@ def test_the_momentum_teacher_is_the_average_of_its_student(taught):
     updates = 2 * -(-taught.metrics["examples"]["train"] // 8)
     assert len(steps) == 1 + updates
     assert all(np.array_equal(saved, v.numpy()) for saved, v in zip(steps[0], model.variables, strict=False))
-    for before, after in zip(steps[:-1], steps[1:], strict=True):
+    for before, after in itertools.pairwise(steps):
         for s, t in zip(student, teacher, strict=True):
             np.testing.assert_allclose(after[t], 0.7 * before[t] + 0.3 * after[s], rtol=1e-5, atol=1e-6)
     kernel = next(k for k in student if steps[0][k].ndim == 4)

@@ -70,6 +70,8 @@ def evaluate(
             f"{len(failed)} of {len(examples)} examples cannot be decoded, more than --input.max_bad_fraction="
             f"{input_options.max_bad_fraction:g} allows: {', '.join(failed[:5])}; mend or remove them, or allow more."
         )
+    if not len(scores.examples):
+        raise UserError(f"None of the {len(examples)} examples of --data={data} can be decoded; mend them.")
     name = "test" if part == "all" else part
     metrics: dict[str, Any] = {
         "data": data,

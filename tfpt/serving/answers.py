@@ -18,6 +18,9 @@ from tfpt.serving.servable import Servable
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp")
 BATCH_SIZE = 32
 
+_BAD = (tf.errors.InvalidArgumentError, tf.errors.CancelledError)
+"""What a picture that does not decode raises; in a batch its error may be overtaken by that of a neighbour it stopped."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FileAnswer:
@@ -85,7 +88,7 @@ def _answer_part(servable: Servable, files: Sequence[str], read: Sequence[bytes 
     answers: Iterator[dict[str, Any] | None]
     try:
         answers = iter(_rows(servable.predict({"image": good}))) if good else iter(())
-    except tf.errors.InvalidArgumentError:  # one of them does not decode: find out which
+    except _BAD:  # one of them does not decode: find out which
         answers = (_answer_one(servable, value) for value in good)
     for file, value in zip(files, read, strict=True):
         if isinstance(value, str):
@@ -99,7 +102,7 @@ def _answer_part(servable: Servable, files: Sequence[str], read: Sequence[bytes 
 def _answer_one(servable: Servable, value: bytes) -> dict[str, Any] | None:
     try:
         return _rows(servable.predict({"image": [value]}))[0]
-    except tf.errors.InvalidArgumentError:
+    except _BAD:
         return None
 
 

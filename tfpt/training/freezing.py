@@ -30,9 +30,8 @@ def set_trainable(assembly: Assembly, *, unfreeze: str, train_batch_norm: bool) 
     """
     kind, _, argument = unfreeze.partition(":")
     for name, trunk in assembly.trunks.items():
-        for (
-            layer
-        ) in trunk.network._flatten_layers():  # each: what a layer is already, Keras does not hand on to its layers
+        # Each by itself: a layer that already is what it is set to hands nothing on to the layers inside it.
+        for layer in trunk.network._flatten_layers():
             layer.trainable = kind != "none"
         if kind == "none":
             continue

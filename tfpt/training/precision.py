@@ -13,7 +13,7 @@ def choose_precision(wanted: str) -> tuple[str, str]:
         return wanted, "as asked"
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
-        return "float32", "no GPU; on a CPU --train.precision=bfloat16 is worth a try for transformers"
+        return "float32", "there is no GPU"
     major = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))[0]
     if major >= 8:
         return "bfloat16", "the GPU has it"
