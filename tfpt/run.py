@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -114,6 +115,7 @@ def fit_experiment(experiment: Experiment, *, console: Console, offline: bool = 
     if status and status["state"] == "finished":
         console.say(f"This experiment is finished; its results are in {folder.path}.")
         return load_run(folder.path, experiment)
+    _check_model_dir(experiment)
     setting = training.set_up(experiment, console=console)
     for backbone in setting.backbones.values():
         for name in backbone.weight_files():
@@ -193,6 +195,25 @@ def _run(setting: "Setting", folder: "RunFolder", console: Console) -> Run:
     model_folder = publish(setting, trained, folder, console)
     folder.write_status("finished", trained.progress, model=str(model_folder.resolve()) if model_folder else None)
     return load_run(folder.path, setting.experiment)
+
+
+def _check_model_dir(experiment: Experiment) -> None:
+    """Refuses a folder for models that cannot be written, or a version that exists, before hours of training.
+
+    Raises:
+        UserError: it is one of them.
+    """
+    version, folder = experiment.export.version, Path(experiment.output.model_dir)
+    if not experiment.export.publish:
+        return
+    if version != "next" and (folder / version).exists():
+        raise UserError(f"--export.version={version}: {folder / version} exists; write next or another number.")
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        problem = "is not a folder" if not there.is_dir() else "cannot be written"
+        raise UserError(
+            f"--output.model_dir={folder}: {there} {problem}; choose a folder that is yours, or --export.publish=false."
+        )
 
 
 def _own_packages(experiment: Experiment) -> list[str]:

@@ -84,9 +84,7 @@ class Roles:
 
     def inputs(self) -> dict[str, str]:
         """Returns feature name -> column for text, text pair and picture."""
-        return {
-            feature: getattr(self, feature) for feature in ("text", "text_pair", "image") if getattr(self, feature)
-        }
+        return {feature: getattr(self, feature) for feature in ("text", "text_pair", "image") if getattr(self, feature)}
 
     def sentence(self) -> str:
         """Says it: `column sentence is the text, column label the label`."""

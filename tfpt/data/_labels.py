@@ -107,7 +107,10 @@ def sorted_names(names: Sequence[str]) -> tuple[str, ...]:
 def _kind(different: Sequence[tuple[Cell, ...]], columns: Sequence[str]) -> tuple[str, str]:
     if len(columns) > 1:
         if all(part in _BITS for label in different for part in label):
-            return "multi", f"The columns {', '.join(columns)} hold 0 and 1: any number of these classes for each example."
+            return (
+                "multi",
+                f"The columns {', '.join(columns)} hold 0 and 1: any number of these classes for each example.",
+            )
         return "number", f"The columns {', '.join(columns)} are taken as numbers to predict."
     if any(isinstance(label[0], tuple) for label in different):
         return "multi", f"The column {columns[0]} holds lists: any number of classes for each example."

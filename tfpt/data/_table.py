@@ -123,7 +123,7 @@ class _Rows:
             self.line.append(line)
             self.code.append(self.different.setdefault(label, len(self.different)))
         self.ends.append(len(self.line))
-        if len(self.ends) > 1 and self.ends[-1] == self.ends[-2] or not self.line:
+        if (len(self.ends) > 1 and self.ends[-1] == self.ends[-2]) or not self.line:
             raise UserError(f"{path} holds no rows.")
 
 

@@ -1,12 +1,12 @@
 """`--data=csv:PATH`: a table with a column of texts or of paths of pictures, and one of labels."""
 
-import contextlib
 import csv
 import dataclasses
-import functools
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tfpt.config import check, setting
 from tfpt.data._columns import ColumnsConfig, has_known_name
@@ -74,10 +74,10 @@ class _CsvFile:
 
     def __init__(self, records: "_Records", first: list[str], *, headed: bool, guessed: bool) -> None:
         self.records = records
-        self.first = first
+        self.first: Sequence[Any] = first
         self.headed = headed
         self.guessed = guessed
-        self.columns = first if headed else [str(number) for number in range(1, len(first) + 1)]
+        self.columns: Sequence[str] = first if headed else [str(number) for number in range(1, len(first) + 1)]
 
     def rows(self, wanted: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
         """Yields line number and wanted cells of each row."""
@@ -105,10 +105,11 @@ class _Records:
                 if text := line.rstrip("\r\n"):
                     yield number, text.split(self.delimiter)
             return
-        reader = csv.reader(lines(self.path), delimiter=self.delimiter, strict=True)
+        before = csv.field_size_limit(sys.maxsize)  # the limit is the process's, so it is put back
         start = 1
         try:
-            while (cells := _next(reader)) is not None:
+            reader = csv.reader(lines(self.path), delimiter=self.delimiter, strict=True)
+            for cells in reader:
                 if cells:
                     yield start, cells
                 start = reader.line_num + 1
@@ -117,30 +118,20 @@ class _Records:
                 f"{self.path}:{start}: {error}; a cell that begins with a quote must end with one, and a quote inside is "
                 "written twice."
             ) from error
+        finally:
+            csv.field_size_limit(before)
 
     def ragged(self, line: int, found: int, width: int) -> UserError:
         """Returns the error for a row that has too many cells, or too few."""
         names = {delimiter: name for name, delimiter in _DELIMITERS.items() if name.isalpha()}
         name = names.get(self.delimiter, self.delimiter)
-        rule = "" if self.quoted else " (quotes are text here, because not every cell that begins with one ends with one)"
+        rule = (
+            "" if self.quoted else " (quotes are text here, because not every cell that begins with one ends with one)"
+        )
         return UserError(
             f"{self.path}:{line} has {found} column{'s' * (found != 1)} where the first line has {width}, separated by {name}"
-            f"{rule if self.delimiter != ' ' else ''}; put quotes around a cell that holds the separator, or choose another with --data.delimiter."
+            f"{rule}; put quotes around a cell that holds the separator, or choose another with --data.delimiter."
         )
-
-
-def _next(reader: Iterator[list[str]]) -> list[str] | None:
-    """Returns the next record, however long a cell is; the limit is the process's, so it is put back."""
-    return next(reader, None)
-
-
-@contextlib.contextmanager
-def _long_cells() -> Iterator[None]:
-    before = csv.field_size_limit(sys.maxsize)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
 
 
 def _is_quoted(path: Path) -> bool:
@@ -162,20 +153,16 @@ def _is_quoted(path: Path) -> bool:
     return seen
 
 
-@functools.cache
-def _unused() -> None: ...
-
-
 def _sniff(path: Path) -> str:
-    """Returns the delimiter that gives the first records the same number of columns, at least two."""
-    best = (0, 0, "")
-    for delimiter in (",", ";", "\t"):
-        widths = []
+    """Returns the delimiter that gives the most of the first records as many columns as the first has, at least two."""
+    best, share = ",", 0.0
+    for delimiter in ("\t", ";", ","):  # what is rare inside texts comes first
+        records = _Records(path, delimiter, quoted=delimiter != "\t")
         try:
-            for _, cells in _Records(path, delimiter, quoted=True):
-                widths.append(len(cells))
-                if len(widths) == _SAMPLE:
-                    break
-        except UserError:
-            pass
-    return best[2]
+            widths = [len(cells) for _, cells in itertools.islice(records, _SAMPLE)]
+        except UserError:  # quotes that end within a cell: another delimiter; what is wrong in any case is found again
+            continue
+        alike = widths.count(widths[0]) / len(widths) if widths and widths[0] > 1 else 0.0
+        if alike > share:
+            best, share = delimiter, alike
+    return best

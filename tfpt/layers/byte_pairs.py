@@ -41,12 +41,12 @@ class BytePairs:
         raw = valid_utf8(texts)
         texts = raw
         if self.prefix_space:
-            missing = ~tf.strings.regex_full_match(raw, rf"(?s)[{_SPACE}].*") & (tf.strings.length(raw) > 0)
+            missing = (tf.strings.substr(raw, 0, 1) != " ") & (raw != "")
             texts = tf.where(missing, tf.strings.join([" ", raw]), raw)
         added = tf.strings.length(texts) - tf.strings.length(raw)
         words = _words(texts)
         splits = words.row_splits
-        data = tf.io.decode_raw(tf.strings.reduce_join(words.flat_values), tf.uint8)
+        data = tf.io.decode_raw(tf.strings.reduce_join(texts), tf.uint8)
         lengths = tf.strings.length(words.flat_values)
         word = tf.repeat(tf.range(tf.size(lengths)), lengths)
         within = tf.range(tf.size(word)) - tf.gather(tf.cumsum(lengths, exclusive=True), word)
@@ -62,11 +62,11 @@ class BytePairs:
         def ragged(values: tf.Tensor) -> tf.RaggedTensor:
             return tf.RaggedTensor.from_value_rowids(values, text, nrows=tf.cast(rows, text.dtype), validate=False)
 
-        def in_raw(offset: tf.Tensor) -> tf.RaggedTensor:
-            offset = offset - tf.gather(begins_text + added, text)
-            return characters_before(raw, ragged(tf.maximum(offset, 0)))
+        def characters(byte: tf.Tensor) -> tf.RaggedTensor:
+            return characters_before(raw, ragged(tf.maximum(byte - tf.gather(begins_text + added, text), 0)))
 
-        return Tokens(ragged(ids), in_raw(position), in_raw(ends))
+        starts = characters(position + 1)  # the end of the first byte, which may be inside a character
+        return Tokens(ragged(ids), starts.with_flat_values(tf.maximum(starts.flat_values - 1, 0)), characters(ends))
 
     def to_json(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
@@ -162,7 +162,7 @@ def _words(texts: tf.Tensor) -> tf.RaggedTensor:
     """Splits texts into the words that no merge goes beyond; together they are the texts."""
     import tensorflow_text
 
-    chunks = _chunks(texts)
+    chunks = _chunks(tf.strings.regex_replace(texts, r"\x00", "\x01"))  # regex_split ends a text at a zero
     words = tensorflow_text.regex_split(chunks.flat_values, _WORD, _WORD)
     lengths = tf.reduce_sum(chunks.with_flat_values(words.row_lengths()), axis=1)
     return tf.RaggedTensor.from_row_lengths(words.flat_values, lengths, validate=False)

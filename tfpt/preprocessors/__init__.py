@@ -7,6 +7,8 @@
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from tfpt.errors import UserError
+
 if TYPE_CHECKING:
     import keras
 
@@ -71,6 +73,10 @@ class Preprocessor:
         """Returns a synthetic raw value, for warm-up requests."""
         raise NotImplementedError
 
+    def host_settings(self) -> dict[str, Any]:
+        """Returns those of `to_json`'s values that the host half depends on."""
+        return self.to_json()
+
     def to_json(self) -> dict[str, Any]:
         """Returns plain values from which `from_json` makes an equal preprocessor."""
         raise NotImplementedError
@@ -79,3 +85,26 @@ class Preprocessor:
     def from_json(cls, values: Mapping[str, Any]) -> "Preprocessor":
         """Makes a preprocessor from what `to_json` returned."""
         raise NotImplementedError
+
+
+def distinct(preprocessors: Mapping[str, Preprocessor]) -> list[Preprocessor]:
+    """Returns one preprocessor a feature: the host prepares a feature once, for all trunks that read it.
+
+    Args:
+        preprocessors: by trunk name.
+
+    Raises:
+        UserError: two trunks want the same feature prepared differently by the host.
+    """
+    by_feature: dict[str, tuple[str, Preprocessor]] = {}
+    for name, preprocessor in preprocessors.items():
+        other, first = by_feature.setdefault(preprocessor.feature, (name, preprocessor))
+        ours, theirs = preprocessor.host_settings(), first.host_settings()
+        different = [key for key in ours if ours[key] != theirs.get(key)]
+        if type(first) is not type(preprocessor) or different:
+            raise UserError(
+                f"--backbone: the trunks {other} and {name} want the same {preprocessor.feature} prepared differently "
+                f"({', '.join(different) or 'another preprocessor'}); give both the same --input settings, or data with a "
+                "feature for each."
+            )
+    return [preprocessor for _, preprocessor in by_feature.values()]

@@ -123,6 +123,10 @@ class Image(Preprocessor):
 
         return tf.io.encode_png(tf.fill([self.size, self.size, 3], tf.constant(128, tf.uint8))).numpy()
 
+    def host_settings(self) -> dict[str, Any]:
+        """Returns size, resize and feature; scale, offset and channel order belong to the device half."""
+        return {"size": self.size, "resize": self.resize, "feature": self.feature}
+
     def to_json(self) -> dict[str, Any]:
         """Returns the constructor's arguments as plain values."""
         return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self).items()}

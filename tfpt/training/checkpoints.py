@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,11 +42,13 @@ class Checkpoints:
         self.folder = folder
         self.keep = keep
 
-    def save(self, order: int, variables: Sequence[tf.Variable], state: dict[str, Any], *, name: str = "step") -> Path:
+    def save(
+        self, order: tuple[int, int], variables: Sequence[tf.Variable], state: dict[str, Any], *, name: str = "step"
+    ) -> Path:
         """Saves variables and plain values under a temporary name, then renames.
 
         Args:
-            order: grows with time; a checkpoint with a higher one is newer.
+            order: stage and updates in all; a checkpoint with a higher one is newer.
             variables: in an order that `restore` repeats.
             state: JSON values.
             name: of the series; each series is counted for itself.
@@ -53,7 +56,7 @@ class Checkpoints:
         Returns:
             The checkpoint's folder.
         """
-        final = self.folder / f"{name}-{order:010d}"
+        final = self._folder(name, order)
         partial = self.folder / f".partial-{final.name}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -62,8 +65,11 @@ class Checkpoints:
         text = json.dumps({"state": state, "files": files})
         digest = hashlib.sha256(text.encode()).hexdigest()
         (partial / STATE_FILE).write_text(f"{text}\n{digest}\n", encoding="utf-8")
-        shutil.rmtree(final, ignore_errors=True)
+        for file in partial.iterdir():
+            _sync(file)
+        shutil.rmtree(final, ignore_errors=True)  # only a repeated run saves the same moment again, with equal values
         partial.rename(final)
+        _sync(self.folder)
         for old in self._all(name)[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
         return final
@@ -77,12 +83,25 @@ class Checkpoints:
                 console.warn(f"The checkpoint {folder} is damaged ({error}) and is not used.")
         return None
 
-    def clear(self) -> None:
-        """Deletes all checkpoints."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def find(self, order: tuple[int, int], *, name: str) -> Saved | None:
+        """Returns the checkpoint of exactly this moment; None when it is not there or damaged."""
+        try:
+            return read(self._folder(name, order))
+        except (OSError, ValueError):
+            return None
+
+    def forget_after(self, order: tuple[int, int]) -> None:
+        """Deletes checkpoints of every series that are newer: they belong to a course that is not gone on with."""
+        bound = _suffix(order)
+        for folder in self.folder.glob("*-*") if self.folder.is_dir() else ():
+            if folder.name[-len(bound) :] > bound:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _folder(self, name: str, order: tuple[int, int]) -> Path:
+        return self.folder / f"{name}{_suffix(order)}"
 
     def _all(self, name: str) -> list[Path]:
-        return sorted(f for f in self.folder.glob(f"{name}-*") if f.is_dir()) if self.folder.is_dir() else []
+        return sorted(f for f in self.folder.glob(f"{name}-??-??????????") if f.is_dir()) if self.folder.is_dir() else []
 
 
 def read(folder: Path) -> Saved:
@@ -106,6 +125,18 @@ def restore(folder: Path, variables: Sequence[tf.Variable]) -> None:
     """Puts a checkpoint's values into variables, given in the order of `Checkpoints.save`."""
     reader = tf.train.Checkpoint(variables=list(variables))
     reader.read(str(folder / "variables")).assert_consumed()
+
+
+def _suffix(order: tuple[int, int]) -> str:
+    return f"-{order[0]:02d}-{order[1]:010d}"
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _digest(file: Path) -> str:

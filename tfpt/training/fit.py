@@ -15,7 +15,7 @@ from tfpt.config import Experiment
 from tfpt.console import Console
 from tfpt.data import DataSource, Index
 from tfpt.errors import UserError
-from tfpt.preprocessors import Preprocessor
+from tfpt.preprocessors import Preprocessor, distinct
 from tfpt.tasks import State, Task
 from tfpt.training.assembly import Assembly, assemble, copy_variables
 from tfpt.training.checkpoints import Checkpoints, restore
@@ -85,9 +85,11 @@ def set_up(experiment: Experiment, *, console: Console) -> Setting:
         preprocessor = backbone.preprocessor(experiment.input)
         if name != preprocessor.feature and info.features.get(name) == spec.modality:
             preprocessor = preprocessor.reading(name)  # the data has a feature for this very trunk
-        if preprocessor.feature not in info.features:
+        preprocessor = preprocessor.for_features(info.features)
+        missing = [feature for feature in preprocessor.raw_features if feature not in info.features]
+        if missing:
             raise UserError(
-                f"--data={experiment.data} has no {preprocessor.feature}, which --backbone={experiment.backbone[name]} reads; "
+                f"--data={experiment.data} has no {missing[0]}, which --backbone={experiment.backbone[name]} reads; "
                 f"it has {', '.join(info.features)}."
             )
         preprocessors[name] = preprocessor
@@ -116,23 +118,6 @@ def set_up(experiment: Experiment, *, console: Console) -> Setting:
         ops=_ops(wanted, info.features),
         notes=notes,
     )
-
-
-def distinct(preprocessors: Mapping[str, Preprocessor]) -> list[Preprocessor]:
-    """Returns one preprocessor a feature.
-
-    Raises:
-        UserError: two trunks want the same feature prepared differently by the host.
-    """
-    by_feature: dict[str, tuple[str, Preprocessor]] = {}
-    for name, preprocessor in preprocessors.items():
-        other, first = by_feature.setdefault(preprocessor.feature, (name, preprocessor))
-        if first.size != preprocessor.size:
-            raise UserError(
-                f"--backbone: {other} takes {preprocessor.feature}s of size {first.size} and {name} of size "
-                f"{preprocessor.size}; give one size with --input.image_size."
-            )
-    return [preprocessor for _, preprocessor in by_feature.values()]
 
 
 def _ops(text: str, features: Mapping[str, str]) -> tuple[augment.Op, ...]:
@@ -211,7 +196,7 @@ def train(setting: Setting, folder: RunFolder, *, console: Console) -> Trained:
         copy_variables(assembly.model.variables, exact.model.variables)
         assembly = exact
     saver.save(
-        progress.total_steps,
+        progress.order,
         [v.value for v in assembly.model.variables],
         {"progress": dataclasses.asdict(progress), "timings": timings},
         name="final",

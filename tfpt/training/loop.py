@@ -40,7 +40,7 @@ class Progress:
         total_steps: updates done in all stages.
         epochs_before: epochs in the stages before this one; plans count epochs over the whole run.
         history: rows of metrics.jsonl.
-        best: metrics of the best evaluation of this stage, with its `step`; None before the first.
+        best: metrics of the best evaluation of this stage, with its `total_steps`; None before the first.
         carried: `best` of the stage before.
         waited: evaluations since the best.
         pending: loss sum and weight sum of each step since the last row.
@@ -57,6 +57,11 @@ class Progress:
     waited: int = 0
     pending: list[tuple[float, float]] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Stage and updates in all: grows with time."""
+        return self.stage, self.total_steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -176,7 +181,7 @@ def train_stage(
             timed = time.monotonic() - saved_at > 60 * options.checkpoint_minutes
             counted = options.checkpoint_steps and progress.step % options.checkpoint_steps == 0
             if interrupted or timed or counted or last or stopped or progress.step % stage.steps_per_epoch == 0:
-                saver.save(progress.total_steps, stage.variables(), dataclasses.asdict(progress))
+                saver.save(progress.order, stage.variables(), dataclasses.asdict(progress))
                 saved_at = time.monotonic()
             hooks.status(progress)
             if interrupted:
@@ -218,10 +223,10 @@ def _evaluate(stage: Stage, progress: Progress, options: Train, saver: Checkpoin
         metrics = stage.evaluate()
         better = progress.best is None or is_better(metrics, progress.best, stage.task.primary)
         if better:
-            saver.save(progress.total_steps, [v.value for v in stage.model.variables], {}, name=f"best-{stage.name}")
+            saver.save(progress.order, [v.value for v in stage.model.variables], {}, name="best")
     _record(stage, progress, hooks, split="validation", values={**metrics, "best": better})
     if better:
-        progress.best = {**metrics, "step": progress.step}
+        progress.best = {**metrics, "total_steps": progress.total_steps}
         progress.waited = 0
     else:
         progress.waited += 1
@@ -246,10 +251,14 @@ def is_better(metrics: dict[str, Any], best: dict[str, Any], primary: Primary) -
 
 
 def _take_best(stage: Stage, progress: Progress, saver: Checkpoints, console: Console) -> None:
-    saved = saver.latest(console=console, name=f"best-{stage.name}") if progress.best else None
-    if saved is not None:
-        checkpoints.restore(saved.folder, [v.value for v in stage.model.variables])
-    elif stage.averages:
+    if progress.best:
+        saved = saver.find((progress.stage, progress.best["total_steps"]), name="best")
+        if saved is None:
+            console.warn("The checkpoint of the best weights is damaged; the stage's last weights are used.")
+        else:
+            checkpoints.restore(saved.folder, [v.value for v in stage.model.variables])
+            return
+    if stage.averages:
         for variable, average in zip(stage.averages.followed, stage.averages.averages, strict=True):
             variable.assign(average)
 

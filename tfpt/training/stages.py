@@ -73,6 +73,7 @@ class Training:
         options = self.experiment.train
         saved = self.saver.latest(console=self.console)
         progress = to_progress(saved.state) if saved else Progress()
+        self.saver.forget_after(progress.order)
         timings: dict[str, float] = {}
         frozen_for_good = options.unfreeze == "none" or not options.epochs
         epochs = [
@@ -103,8 +104,8 @@ class Training:
                 checkpoints.restore(saved.folder, stage.variables())
                 self.console.say(f"Going on from step {progress.step} of {stage.steps} in stage {name}.")
             elif number:
-                self.saver.save(progress.total_steps, self._weights(), {}, name="carried")
-                self.saver.save(progress.total_steps, stage.variables(), dataclasses.asdict(progress))
+                self.saver.save(progress.order, self._weights(), {}, name="carried")
+                self.saver.save(progress.order, stage.variables(), dataclasses.asdict(progress))
             train_stage(stage, progress, options, self.saver, self.console, self.hooks)
             if cached:
                 copy_variables(stage.model.variables, self.assembly.head_variables())
@@ -140,7 +141,7 @@ class Training:
         batch_norm = {
             "train": True,
             "frozen": False,
-            "auto": options.batch_size >= freezing.SMALLEST_BATCH_FOR_STATISTICS,
+            "auto": options.batch_size // options.accumulate >= freezing.SMALLEST_BATCH_FOR_STATISTICS,
         }
         unfreeze = "none" if frozen else options.unfreeze
         freezing.set_trainable(self.assembly, unfreeze=unfreeze, train_batch_norm=batch_norm[options.batch_norm])
