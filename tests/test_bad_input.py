@@ -145,3 +145,35 @@ def test_a_full_disk_that_tensorflow_meets_is_no_bug(tmp_path, capsys):
         capsys.readouterr().err
         == "tfpt: the disk is full, or your share of it; make room, and the same command goes on.\n"
     )
+
+
+def test_a_finished_run_whose_results_are_gone(fit, pictures, tmp_path):
+    options = {"data": f"folder:{pictures}", "publish": False, "epochs": 0}
+    run = fit(tmp_path, **options)
+    with (run.folder / "metrics.jsonl").open("a") as file:
+        file.write('{"half')
+    with pytest.raises(UserError, match="damaged or gone"):
+        fit(tmp_path, **options)
+    (run.folder / "metrics.jsonl").unlink()
+    (run.folder / "metrics.json").unlink()
+    with pytest.raises(UserError, match="damaged or gone"):
+        fit(tmp_path, **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("task", 3), ("task", None), ("data", [1]), ("data", None), ("data", ()), ("backbone", 3), ("backbone", None)],
+)
+def test_what_is_no_component_is_refused(kind, value):
+    components = {"task": "image_classification", "data": "digits", "backbone": "tiny:conv", kind: value}
+    with pytest.raises(UserError, match=f"^{kind}=.*: write {kind}="):
+        tfpt.fit(**components)
+
+
+def test_a_keras_model_is_a_backbone(fit, pictures, tmp_path):
+    import keras
+
+    inputs = keras.Input((16, 16, 3))
+    model = keras.Model(inputs, keras.layers.Conv2D(4, 3, strides=2)(inputs))
+    run = fit(tmp_path, data=f"folder:{pictures}", backbone=model, image_size="auto", epochs=0)
+    assert len(run.predict([next(pictures.rglob("*.png"))])["label"]) == 1

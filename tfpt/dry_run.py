@@ -15,12 +15,13 @@ def walk(experiment: Experiment, console: Console, *, offline: bool = False) -> 
     import tensorflow as tf
 
     from tfpt.evaluation.gate import parse_requirements
+    from tfpt.preprocessors import distinct
     from tfpt.serving.servable import Servable
-    from tfpt.training import fit
     from tfpt.training.assembly import assemble
     from tfpt.training.pipeline import Augmentation, training_batches
+    from tfpt.training.setting import set_up
 
-    setting = fit.set_up(experiment, console=console)
+    setting = set_up(experiment, console=console)
     parse_requirements(experiment.export.require, setting.task.metric_names())
     for backbone in setting.backbones.values():
         for name in backbone.weight_files():
@@ -29,7 +30,7 @@ def walk(experiment: Experiment, console: Console, *, offline: bool = False) -> 
     task, state, seed = setting.task, setting.state, experiment.train.seed
     raw = setting.source.example(tf.constant(first, tf.int64))
     rows = [("raw example", *row) for row in _rows(raw)]
-    for preprocessor in fit.distinct(setting.preprocessors):
+    for preprocessor in distinct(setting.preprocessors):
         value, frame = preprocessor.host(*(raw[name] for name in preprocessor.raw_features))
         rows += [("host", *row) for row in _rows({preprocessor.feature: value, "frame": frame})]
     plan = [(0, setting.splits.train[:1])]
@@ -44,7 +45,7 @@ def walk(experiment: Experiment, console: Console, *, offline: bool = False) -> 
     assembly = assemble(task, state, setting.backbones, setting.preprocessors, precision="float32", seed=seed)
     for name, trunk in assembly.trunks.items():
         shape, _ = setting.preprocessors[name].host_spec()
-        inputs = batch["inputs"][name] if isinstance(batch["inputs"], dict) else batch["inputs"]
+        inputs = task.trunk_inputs(batch["inputs"], list(assembly.trunks))[name]
         if inputs.shape[1:] == tuple(shape):
             low, high = setting.backbones[name].spec().value_range
             rows += [(f"device (wants {low:g} to {high:g})", *row) for row in _rows({name: trunk.device(inputs)})]

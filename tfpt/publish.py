@@ -12,9 +12,9 @@ from tfpt.errors import UserError
 
 if TYPE_CHECKING:
     from tfpt.evaluation.scoring import Scores
-    from tfpt.serving.parity import Parity
-    from tfpt.training.fit import Setting, Trained
+    from tfpt.training.fit import Trained
     from tfpt.training.run_folder import RunFolder
+    from tfpt.training.setting import Setting
 
 
 def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console: Console) -> Path | None:
@@ -25,12 +25,13 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
 
     Raises:
         GateError: `--export.require` does not hold; results are written, nothing is published.
-        UserError: the bundle answers differently from the model that was measured.
+        RuntimeError: the bundle answers differently from the model that was measured; results say so, nothing is
+            published.
     """
     from tfpt.evaluation import gate, measure
     from tfpt.evaluation.results import write_results
     from tfpt.evaluation.scoring import score
-    from tfpt.serving import bundle
+    from tfpt.serving import bundle, parity
     from tfpt.serving.servable import EXTRA, Servable
     from tfpt.training.fit import check_failed
 
@@ -43,11 +44,21 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
         preprocessors=setting.preprocessors,
     )
     started = time.monotonic()
+    proving = next(name for name in ("test", "validation", "train") if len(getattr(splits, name)))
+    whole = parity.choose(getattr(splits, proving), seed=experiment.train.seed)
     scored = {
-        name: score(servable, setting.prepared, examples, console=console, what=f"Measuring on {name}")
+        name: score(servable, setting.prepared, examples, console=console, what=f"Measuring on {name}", whole=whole)
         for name, examples in (("validation", splits.validation), ("test", splits.test))
         if len(examples)
     }
+    proof = scored.get(proving) or score(
+        servable,
+        setting.prepared,
+        whole,
+        console=console,
+        what="Answering training examples for the proof",
+        whole=whole,
+    )
     check_failed(setting)
     for name, scores in scored.items():
         if not len(scores.examples):
@@ -73,15 +84,13 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
             with bundle.publishing(Path(experiment.output.model_dir), experiment.export.version) as (partial, final):
                 console.say("Exporting and proving the export equal in a fresh process ...")
                 bundle.save(servable, partial, model_name=Path(experiment.output.model_dir).name)
-                if scored:
-                    parity = _prove(setting, partial, scored[headline], console)
-                    metrics["parity"] = dataclasses.asdict(parity)
+                _prove(setting, partial, proof, metrics, console)
                 timings["export and proof"] = time.monotonic() - started
-                if scored:
-                    gate.check_requirements(requirements, {n: v["value"] for n, v in metrics[headline].items()})
+                if requirements:
+                    gate.check_requirements(requirements, {n: v["value"] for n, v in metrics["test"].items()})
                 record.write_flagfile(experiment, partial / EXTRA / "experiment.flags")
                 (partial / EXTRA / "metrics.json").write_text(
-                    json.dumps(metrics, indent=1, ensure_ascii=False), encoding="utf-8"
+                    json.dumps(metrics, indent=1, ensure_ascii=False), encoding="utf-8", errors="surrogateescape"
                 )
                 card = model_card(setting, metrics)
                 (partial / EXTRA / "model_card.md").write_text(card, encoding="utf-8", errors="surrogateescape")
@@ -108,14 +117,13 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
     return final
 
 
-def _prove(setting: "Setting", bundle: Path, scores: "Scores", console: Console) -> "Parity":
+def _prove(setting: "Setting", bundle: Path, scores: "Scores", metrics: dict[str, Any], console: Console) -> None:
     from tfpt.evaluation.measure import raw_examples
     from tfpt.serving import parity
 
-    chosen = parity.choose(scores.examples, seed=setting.experiment.train.seed)
-    raw = raw_examples(setting.source, scores.examples[chosen], list(setting.preprocessors.values()))
-    expected = {name: values[chosen] for name, values in scores.answers.items()}
-    found = parity.prove(bundle, raw, expected, batch_size=scores.batch_size)
+    raw = raw_examples(setting.source, scores.examples[scores.chosen], setting.preprocessors.values())
+    found = parity.prove(bundle, raw, scores.answers, batch_size=scores.batch_size)
+    metrics["parity"] = dataclasses.asdict(found)
     if not found.passed:
         raise RuntimeError(
             f"the exported model does not answer what was measured: {found.reason}; it was not published"
@@ -124,7 +132,6 @@ def _prove(setting: "Setting", bundle: Path, scores: "Scores", console: Console)
         f"Parity passed: {found.examples} raw examples answered by the export in a fresh process, largest difference "
         f"{found.max_difference:.1e}."
     )
-    return found
 
 
 def model_card(setting: "Setting", metrics: dict[str, Any]) -> str:

@@ -4,24 +4,27 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfpt import keywords, record, startup
-from tfpt.config import Experiment
+from tfpt.backbones import Backbone
+from tfpt.config import DEFAULT_TRUNK, Component, Experiment
 from tfpt.console import Console
+from tfpt.data import DataSource
 from tfpt.errors import UserError
 from tfpt.evaluation.environment import environment
 from tfpt.publish import publish
+from tfpt.tasks import Task
 from tfpt.weights.fetch import fetch
 
 if TYPE_CHECKING:
     import numpy as np
 
     from tfpt.serving.servable import Servable
-    from tfpt.training.fit import Setting
     from tfpt.training.run_folder import RunFolder
+    from tfpt.training.setting import Setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,14 @@ def fit(*, task: Any, data: Any, backbone: Any, quiet: bool = False, **options: 
     Raises:
         UserError: a setting or the data is not right; the sentence says what is allowed.
     """
+    for kind, given, base in (("task", task, Task), ("data", data, DataSource)):
+        if not isinstance(given, str | os.PathLike | Component | base):
+            raise UserError(
+                f'{kind}={given!r}: write {kind}="NAME:ARGUMENT", or give an object of the class {base.__name__}.'
+            )
+    trunks = backbone if isinstance(backbone, Mapping) else {DEFAULT_TRUNK: backbone}
+    if not all(isinstance(given, str | os.PathLike | Component | Backbone) for given in trunks.values()):
+        backbone = {name: _as_backbone(given) for name, given in trunks.items()}
     experiment = keywords.experiment_from_kwargs(task=task, data=data, backbone=backbone, **options)
     return fit_experiment(experiment, console=Console(quiet=quiet))
 
@@ -102,8 +113,8 @@ def fit_experiment(experiment: Experiment, *, console: Console, offline: bool = 
     """
     experiment = record.output_paths(experiment)
     startup.start_tensorflow(experiment.runtime.threads)
-    from tfpt.training import fit as training
     from tfpt.training.run_folder import RunFolder, free_name
+    from tfpt.training.setting import set_up
 
     if experiment.output.if_exists == "new":
         experiment = free_name(experiment)
@@ -116,7 +127,7 @@ def fit_experiment(experiment: Experiment, *, console: Console, offline: bool = 
         console.say(f"This experiment is finished; its results are in {folder.path}.")
         return load_run(folder.path, experiment)
     _check_model_dir(experiment)
-    setting = training.set_up(experiment, console=console)
+    setting = set_up(experiment, console=console)
     for backbone in setting.backbones.values():
         for name in backbone.weight_files():
             fetch(name, offline=offline, console=console)
@@ -144,8 +155,8 @@ def export_experiment(experiment: Experiment, *, console: Console) -> Run:
     """
     experiment = record.output_paths(experiment)
     startup.start_tensorflow(experiment.runtime.threads)
-    from tfpt.training import fit as training
     from tfpt.training.run_folder import RunFolder
+    from tfpt.training.setting import set_up
 
     folder = RunFolder(Path(experiment.output.run_dir))
     folder.check_same(experiment)
@@ -153,7 +164,7 @@ def export_experiment(experiment: Experiment, *, console: Console) -> Run:
         raise UserError(
             f"--output.run_dir={folder.path} holds no run that was trained to its end; run `tfpt train` first."
         )
-    setting = training.set_up(experiment, console=console)
+    setting = set_up(experiment, console=console)
     with folder.held():
         console.set_log(folder.path / "log.txt")
         return _run(setting, folder, console)
@@ -171,15 +182,27 @@ def tell(run: Run, console: Console) -> None:
 
 
 def load_run(folder: Path, experiment: Experiment) -> Run:
-    """Returns the run that a folder holds."""
+    """Returns the run that a folder holds.
+
+    Raises:
+        UserError: its results are damaged or gone.
+    """
     from tfpt.training.run_folder import RunFolder
 
     status = RunFolder(folder).status() or {}
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        history = RunFolder(folder).history()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--output.run_dir={folder} holds a finished run whose metrics.json or metrics.jsonl is damaged or gone; choose "
+            "another --output.name, or remove the folder."
+        ) from error
     return Run(
         folder=folder,
         experiment=experiment,
-        metrics=json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
-        history=RunFolder(folder).history(),
+        metrics=metrics,
+        history=history,
         model_folder=Path(status["model"]) if status.get("model") else None,
     )
 
@@ -195,6 +218,24 @@ def _run(setting: "Setting", folder: "RunFolder", console: Console) -> Run:
     model_folder = publish(setting, trained, folder, console)
     folder.write_status("finished", trained.progress, model=str(model_folder.resolve()) if model_folder else None)
     return load_run(folder.path, setting.experiment)
+
+
+def _as_backbone(given: Any) -> Any:
+    """Returns a backbone of a keras.Model; what can be one already stays as it is.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if isinstance(given, str | os.PathLike | Component | Backbone):
+        return given
+    startup.start_tensorflow()
+    import keras
+
+    from tfpt.backbones.keras import Keras
+
+    if not isinstance(given, keras.Model):
+        raise UserError(f'backbone={given!r}: write backbone="NAME:ARGUMENT", or give a Backbone or a keras.Model.')
+    return Keras.from_model(given)
 
 
 def _check_model_dir(experiment: Experiment) -> None:

@@ -32,7 +32,7 @@ class ColumnsConfig(DataSource.Config):
     text: str = setting(
         "auto",
         "Column of the text: its name, or its number from 1 where there is no header. auto: a column called text, sentence, review, content "
-        "or body, or the first of two; none: there is no text.",
+        "or body, or the first of two, where --data.image is not given; none: there is no text.",
     )
     text_pair: str = setting(
         "auto",
@@ -57,7 +57,9 @@ class ColumnsConfig(DataSource.Config):
     label_separator: str = setting("|", "What stands between the names in one cell with --data.label_type=multi.")
 
     def __post_init__(self) -> None:
-        check(bool(self.label), "label: is empty; write the name of a column, auto or none")
+        if isinstance(self.label, str):  # written in Python as it is in a flag
+            object.__setattr__(self, "label", tuple(part.strip() for part in self.label.split(",")))
+        check(all(self.label) and bool(self.label), "label: is empty; write the name of a column, auto or none")
         lonely = len(self.label) == 1 or not {AUTO, NONE} & set(self.label)
         check(lonely, f"label: {','.join(self.label)} mixes auto or none with columns")
         check(len(set(self.label)) == len(self.label), f"label: {','.join(self.label)} has a column twice")
@@ -144,10 +146,10 @@ def choose(
             if label_required:
                 raise
     taken = {text, pair, image, *label}
-    if config.text == AUTO and config.text_pair == AUTO:
+    if config.text == AUTO and config.text_pair == AUTO and not image:
         found = ((known("text", [one]), known("text_pair", [other])) for one, other in _PAIRS)
         text, pair = next((both for both in found if all(both)), ("", ""))
-    if config.text == AUTO and not text and not (image and config.text_pair in (AUTO, NONE)):
+    if config.text == AUTO and not text and not image:
         text = known("text", _TEXT)
     if config.image == AUTO and not text:
         image = known("image", _IMAGE)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tfpt.data._columns import ColumnsConfig, Roles, choose
+from tfpt.data._columns import AUTO, ColumnsConfig, Roles, choose
 from tfpt.data._content import DIGEST, content_hash
 from tfpt.data._files import Files
 from tfpt.data._labels import Cell, LabelError, Labels, are_numbers, cell, interpret, is_empty
@@ -123,7 +123,7 @@ class _Rows:
             self.line.append(line)
             self.code.append(self.different.setdefault(label, len(self.different)))
         self.ends.append(len(self.line))
-        if (len(self.ends) > 1 and self.ends[-1] == self.ends[-2]) or not self.line:
+        if len(self.line) == sum(self.ends[-2:-1]):
             raise UserError(f"{path} holds no rows.")
 
 
@@ -141,11 +141,17 @@ def read_table(found: Files, config: ColumnsConfig, open_file: Callable[[Path], 
     import numpy as np
 
     rows, files, said = _Rows(), found.files, list(found.notes)
-    opened, chosen = [], []
+    opened: list[TableFile] = []
+    chosen: list[Roles] = []
     for path, split in files:
         file = open_file(path)
-        required = split in ("train", "") or len(files) == 1
-        roles = choose(file.columns, config=config, where=str(path), first=file.first, label_required=required)
+        roles = choose(
+            file.columns,
+            config=_like(config, chosen[0], file.columns) if chosen else config,
+            where=str(path),
+            first=file.first,
+            label_required=split in ("train", "") or len(files) == 1,
+        )
         opened.append(file)
         chosen.append(roles)
     _check_alike(files, chosen)
@@ -197,6 +203,16 @@ def read_table(found: Files, config: ColumnsConfig, open_file: Callable[[Path], 
         labels=labels,
         notes=tuple(said),
     )
+
+
+def _like(config: ColumnsConfig, roles: Roles, columns: Sequence[str]) -> ColumnsConfig:
+    """Returns what to choose in a further file: what `auto` chose in the first, as far as it is there."""
+    auto: dict[str, Any] = {
+        name: column for name, column in roles.inputs().items() if getattr(config, name) == AUTO and column in columns
+    }
+    if config.label == (AUTO,) and roles.label:
+        auto["label"] = roles.label
+    return dataclasses.replace(config, **auto)
 
 
 def _names(files: Sequence[tuple[Path, str]], chosen: Sequence[Roles], roles: Roles) -> str:
@@ -253,18 +269,15 @@ def _check_empty(
 def _check_no_header(files: Sequence[tuple[Path, str]], opened: Sequence[TableFile], rows: _Rows) -> None:
     """Refuses a first row that looks like a header with unknown names.
 
-    Its label occurs nowhere else, while all others occur twice, or are numbers and it is none.
+    Its label is no number and occurs nowhere else, while all others are numbers, or occur twice.
     """
     count = Counter(rows.code)
     different = list(rows.different)
     for (path, _), file, start in zip(files, opened, [0, *rows.ends[:-1]], strict=True):
         own = rows.code[start]
         others = set(count) - {own}
-        if not file.guessed or count[own] > 1 or not others:
-            continue
-        if min(count[other] for other in others) > 1 or (
-            not are_numbers([different[own]]) and are_numbers([different[other] for other in others])
-        ):
+        alone = file.guessed and others and count[own] == 1 and not are_numbers([different[own]])
+        if alone and (min(count[k] for k in others) > 1 or are_numbers([different[k] for k in others])):
             raise UserError(
                 f"{path}: the first row looks like a header ({', '.join(map(str, file.first))}); write --data.header=yes with "
                 "--data.text=COLUMN and --data.label=COLUMN, or --data.header=no if it is an example."

@@ -21,7 +21,8 @@ def lines(path: Path) -> Iterator[str]:
     with _errors(path), open(path, "rb") as file:
         start = 0
         for number, line in enumerate(file, 1):
-            yield _decode(line.removeprefix(_MARK) if number == 1 else line, path, line=number, start=start)
+            mark = len(_MARK) if number == 1 and line.startswith(_MARK) else 0
+            yield _decode(line[mark:], path, line=number, start=start + mark)
             start += len(line)
 
 
@@ -32,7 +33,9 @@ def whole(path: Path) -> str:
         UserError: as `lines`.
     """
     with _errors(path):
-        return _decode(path.read_bytes().removeprefix(_MARK), path, line=1, start=0)
+        raw = path.read_bytes()
+        mark = len(_MARK) if raw.startswith(_MARK) else 0
+        return _decode(raw[mark:], path, line=1, start=mark)
 
 
 def json_value(path: Path) -> Any:

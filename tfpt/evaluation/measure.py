@@ -1,7 +1,7 @@
 """What is reported of a model: metrics with intervals, details, the majority baseline, the most wrong examples."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,9 +33,9 @@ def wrong_examples(
     scores: Scores, index: Index, source: DataSource, state: Mapping[str, Any], *, count: int
 ) -> list[WrongExample]:
     """Returns the worst mistakes with their pictures, for tasks that give class scores."""
-    if not count or "scores" not in scores.answers or "label" not in scores.statistics:
+    if not count or "scores" not in scores.kept or "label" not in scores.statistics:
         return []
-    values, labels, classes = scores.answers["scores"], scores.statistics["label"], state["classes"]
+    values, labels, classes = scores.kept["scores"], scores.statistics["label"], state["classes"]
     return [
         WrongExample(
             name=index.names[int(scores.examples[i])],
@@ -49,16 +49,13 @@ def wrong_examples(
 
 
 def raw_examples(
-    source: DataSource, examples: Sequence[int], preprocessors: Sequence[Preprocessor]
-) -> dict[str, list[bytes]]:
-    """Returns the raw values of examples by feature."""
-    features = {name for p in preprocessors for name in p.raw_features}
-    found: dict[str, list[bytes]] = {feature: [] for feature in sorted(features)}
+    source: DataSource, examples: Sequence[int], preprocessors: Collection[Preprocessor]
+) -> Iterator[dict[str, bytes]]:
+    """Yields the raw values of each example by feature, as a client would send them."""
+    features = sorted({name for p in preprocessors for name in p.raw_features})
     for k in examples:
         raw = source.example(_int64(k))
-        for feature, values in found.items():
-            values.append(raw[feature].numpy())
-    return found
+        yield {feature: raw[feature].numpy() for feature in features}
 
 
 def _raw(source: DataSource, k: int, feature: str) -> bytes | None:

@@ -14,6 +14,7 @@ from tfpt.evaluation import measure
 from tfpt.evaluation.alignment import Aligned
 from tfpt.evaluation.results import write_results
 from tfpt.evaluation.scoring import score
+from tfpt.preprocessors import distinct
 from tfpt.serving.servable import Servable
 from tfpt.training.pipeline import Prepared
 from tfpt.training.splits import split
@@ -60,9 +61,7 @@ def evaluate(
         examples = getattr(split(index, source.digests(), input_options, classes=source.info().classes), part)
     if not len(examples):
         raise UserError(f"--evaluate.split={part}: there are no such examples in {data}.")
-    prepared = Prepared(
-        source, list({p.feature: p for p in servable.preprocessors.values()}.values()), threads=os.cpu_count() or 1
-    )
+    prepared = Prepared(source, distinct(servable.preprocessors), threads=os.cpu_count() or 1)
     scores = score(servable, prepared, examples, console=console, what=f"Evaluating {data}")
     failed = sorted(index.names[k] for k in prepared.failed)
     if len(failed) > input_options.max_bad_fraction * len(examples):

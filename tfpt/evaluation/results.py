@@ -53,13 +53,13 @@ def write_results(
         json.dump(metrics, file, indent=1, ensure_ascii=False)
         file.write("\n")
     wrong: list[report.WrongExample] = []
-    if scored and all("scores" in s.answers and "label" in s.statistics for s in scored.values()):
+    if scored and all("scores" in s.kept and "label" in s.statistics for s in scored.values()):
         examples = [int(k) for scores in scored.values() for k in scores.examples]
         write_predictions(
             folder / "predictions.csv",
             names=[index.names[k] for k in examples],
             splits=[name for name, scores in scored.items() for _ in scores.examples],
-            scores=np.concatenate([scores.answers["scores"] for scores in scored.values()]),
+            scores=np.concatenate([scores.kept["scores"] for scores in scored.values()]),
             labels=np.concatenate([scores.statistics["label"] for scores in scored.values()]),
             classes=state["classes"],
         )

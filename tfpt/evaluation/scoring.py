@@ -1,6 +1,7 @@
 """Scores a servable on examples: statistics and answers of every example, each exactly once."""
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -21,17 +22,29 @@ class Scores:
     Attributes:
         examples: `[examples]` int64, those that could be decoded, in the order of the plan.
         statistics: of the task, `[examples, ...]` each.
-        answers: decoded, `[examples, ...]` each: what a client would read.
+        kept: those of the answers that the task's `kept_answers` names, `[examples, ...]` each.
+        chosen: `[chosen]`, positions in `examples` whose whole answers are kept, in order.
+        answers: decoded, `[chosen, ...]` each: what a client would read.
         batch_size: of the pass.
     """
 
     examples: np.ndarray
     statistics: dict[str, np.ndarray]
+    kept: dict[str, np.ndarray]
+    chosen: np.ndarray
     answers: dict[str, np.ndarray]
     batch_size: int
 
 
-def score(servable: Servable, prepared: Prepared, examples: np.ndarray, *, console: Console, what: str) -> Scores:
+def score(
+    servable: Servable,
+    prepared: Prepared,
+    examples: np.ndarray,
+    *,
+    console: Console,
+    what: str,
+    whole: Collection[int] = (),
+) -> Scores:
     """Scores a servable on examples.
 
     Args:
@@ -40,6 +53,7 @@ def score(servable: Servable, prepared: Prepared, examples: np.ndarray, *, conso
         examples: `[examples]` int64, not empty.
         console: shows progress.
         what: the progress line's words.
+        whole: examples whose whole answers are kept, for the parity proof.
     """
     rows = evaluation_plan(examples, batch_size=min(BATCH_SIZE, len(examples)), lengths=prepared.lengths)
 
@@ -48,19 +62,28 @@ def score(servable: Servable, prepared: Prepared, examples: np.ndarray, *, conso
         outputs = servable.outputs(batch["inputs"])
         return servable.task.statistics(outputs, batch), servable.task.decode(outputs, batch["frame"], servable.state)
 
-    kept: list[tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]] = []
+    task, wanted = servable.task, np.array(sorted(whole), np.int64)
+    found: list[np.ndarray] = []
+    gathered: list[dict[str, dict[str, np.ndarray]]] = []
     with console.track(what, total=len(examples), unit="examples") as track:
-        for batch in evaluation_batches(prepared, rows, task=servable.task, state=servable.state):
+        for done, batch in enumerate(evaluation_batches(prepared, rows, task=task, state=servable.state)):
             counts = batch["weight"].numpy() > 0
-            prepared.failed.update(int(k) for k in batch["example"].numpy()[~batch["ok"].numpy()])
-            statistics, answers = (
-                {name: value.numpy()[counts] for name, value in values.items()} for values in step(batch)
+            k = batch["example"].numpy()
+            prepared.failed.update(int(i) for i in k[~batch["ok"].numpy()])
+            statistics, answers = step(batch)
+            asked = counts & np.isin(k, wanted)
+            found.append(k[counts])
+            gathered.append(
+                {
+                    "statistics": {name: value.numpy()[counts] for name, value in statistics.items()},
+                    "kept": {name: answers[name].numpy()[counts] for name in task.kept_answers},
+                    "answers": {name: tf.boolean_mask(value, asked).numpy() for name, value in answers.items()},
+                }
             )
-            kept.append((batch["example"].numpy()[counts], statistics, answers))
-            track.advance(min(rows.shape[1], len(examples) - (len(kept) - 1) * rows.shape[1]))
-    return Scores(
-        examples=np.concatenate([part[0] for part in kept]),
-        statistics={name: np.concatenate([part[1][name] for part in kept]) for name in kept[0][1]},
-        answers={name: np.concatenate([part[2][name] for part in kept]) for name in kept[0][2]},
-        batch_size=rows.shape[1],
-    )
+            track.advance(min(rows.shape[1], len(examples) - done * rows.shape[1]))
+    together = {
+        part: {name: np.concatenate([g[part][name] for g in gathered]) for name in gathered[0][part]}
+        for part in ("statistics", "kept", "answers")
+    }
+    scored = np.concatenate(found)
+    return Scores(examples=scored, chosen=np.flatnonzero(np.isin(scored, wanted)), batch_size=rows.shape[1], **together)

@@ -91,10 +91,9 @@ def _embedding(servable: Servable, answer: Answer) -> Callable[..., dict[str, An
 
     def embedding(**raw: Any) -> dict[str, Any]:
         inputs = answer.inputs_of_raw(**raw)
-        if isinstance(inputs, dict):
-            return {name: servable.task.embedding(trunk(inputs[name])) for name, trunk in trunks.items()}
-        (trunk,) = trunks.values()
-        return {"embedding": servable.task.embedding(trunk(inputs))}
+        of_trunks = servable.task.trunk_inputs(inputs, list(trunks))
+        made = {name: servable.task.embedding(trunk(of_trunks[name])) for name, trunk in trunks.items()}
+        return made if len(made) > 1 else {"embedding": made.popitem()[1]}
 
     return embedding
 
@@ -123,11 +122,11 @@ def publishing(model_dir: Path, version: str) -> Iterator[tuple[Path, Path]]:
     """
     try:
         model_dir.mkdir(parents=True, exist_ok=True)
-        taken = [int(f.name) for f in model_dir.iterdir() if f.name.isdigit()]
-        final = model_dir / (str(max(taken, default=0) + 1) if version == "next" else version)
-        if final.exists():
-            raise UserError(f"--export.version={version}: {final} exists; write next or another number.")
-        partial = model_dir / f".partial-{final.name}-{os.getpid()}"
+        final = _version_folder(model_dir, version)
+        for stale in model_dir.glob(".partial-*"):
+            if not _is_alive(int(stale.name.rpartition("-")[2])):
+                shutil.rmtree(stale, ignore_errors=True)
+        partial = model_dir / f".partial-{os.getpid()}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
     except OSError as error:
@@ -136,6 +135,29 @@ def publishing(model_dir: Path, version: str) -> Iterator[tuple[Path, Path]]:
         ) from error
     try:
         yield partial, final
-        partial.rename(final)
+        try:
+            partial.rename(final)
+        except OSError as error:
+            raise UserError(
+                f"--export.version={version}: another process has just published {final}; export again."
+            ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _version_folder(model_dir: Path, version: str) -> Path:
+    taken = [int(f.name) for f in model_dir.iterdir() if f.name.isdigit()]
+    final = model_dir / (str(max(taken, default=0) + 1) if version == "next" else version)
+    if final.exists():
+        raise UserError(f"--export.version={version}: {final} exists; write next or another number.")
+    return final
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,11 +1,12 @@
 """The proof that a bundle answers what was evaluated: raw test examples, in a fresh process that has only TensorFlow."""
 
+import contextlib
 import dataclasses
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -41,29 +42,33 @@ class Parity:
 
 
 def choose(examples: np.ndarray, *, seed: int) -> np.ndarray:
-    """Returns positions of the examples to compare: all, or a seeded 2,000 of them, in order."""
+    """Returns the examples to compare: all, or a seeded 2,000 of them."""
     if len(examples) <= MOST_EXAMPLES:
-        return np.arange(len(examples))
-    return np.sort(np.random.default_rng(seed).choice(len(examples), MOST_EXAMPLES, replace=False))
+        return examples
+    return np.random.default_rng(seed).choice(examples, MOST_EXAMPLES, replace=False)
 
 
 def prove(
-    bundle: Path, raw: Mapping[str, Sequence[bytes]], expected: Mapping[str, np.ndarray], *, batch_size: int
+    bundle: Path, raw: Iterable[Mapping[str, bytes]], expected: Mapping[str, np.ndarray], *, batch_size: int
 ) -> Parity:
     """Compares a bundle's answers with the evaluated ones.
 
     Args:
         bundle: a version folder.
-        raw: feature -> raw values.
+        raw: raw values by feature, one example after the other.
         expected: answer by name, `[examples, ...]` each.
         batch_size: of the evaluation: at another size floating-point sums differ in the last bits.
     """
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tfpt-parity-") as folder:
-        for feature, values in raw.items():
-            with tf.io.TFRecordWriter(str(Path(folder) / f"{feature}.tfrecord")) as writer:
-                for value in values:
-                    writer.write(value)
+        with contextlib.ExitStack() as open_files:
+            writers: dict[str, tf.io.TFRecordWriter] = {}
+            for example in raw:
+                for feature, value in example.items():
+                    if feature not in writers:
+                        file = str(Path(folder) / f"{feature}.tfrecord")
+                        writers[feature] = open_files.enter_context(tf.io.TFRecordWriter(file))
+                    writers[feature].write(value)
         result = Path(folder) / "answers.npz"
         script = Path(__file__).with_name("fresh_process.py")
         command = [sys.executable, "-I", str(script), str(bundle.resolve()), folder, str(batch_size), str(result)]

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfpt import __version__, registry
 from tfpt.errors import UserError
 from tfpt.layers.trunk import Trunk
-from tfpt.preprocessors import Preprocessor
+from tfpt.preprocessors import Preprocessor, distinct
 from tfpt.preprocessors.image import Image
 from tfpt.tasks import State, Task
 
@@ -71,27 +71,24 @@ class Servable:
         )
 
     @classmethod
-    def load(cls, folder: str | Path, *, trust: Sequence[str] = ()) -> "Servable":
+    def load(cls, folder: str | Path, *, trust: Sequence[str] = (), task: Task | None = None) -> "Servable":
         """Loads a bundle; a folder of versions stands for its newest.
 
         Args:
             folder: `saved_models/NAME` or `saved_models/NAME/VERSION`.
-            trust: packages outside tfpt whose task may be imported.
+            trust: packages outside tfpt whose components may be imported.
+            task: the task itself, for a model whose task was given as an object.
 
         Raises:
             UserError: it is not a tfpt bundle.
         """
         folder = newest_version(Path(folder))
         values = _describe(folder)
-        task_name = values["task"]["name"]
-        if "." in task_name and task_name.split(".")[0] not in trust:
-            raise UserError(
-                f"--model={folder} uses the task {task_name} from outside tfpt; add --trust={task_name.split('.')[0]} if you trust it."
-            )
-        task_class = registry.find("task", task_name)
-        task = task_class(values["task"]["argument"], task_class.Config(**_tuples(values["task"]["config"])))
+        if task is None:
+            task_class = _trusted("task", values["task"]["name"], trust, folder)
+            task = task_class(values["task"]["argument"], task_class.Config(**_tuples(values["task"]["config"])))
         preprocessors = {
-            name: registry.find("preprocessor", kind).from_json(settings)
+            name: _trusted("preprocessor", kind, trust, folder).from_json(settings)
             for name, (kind, settings) in values["preprocessors"].items()
         }
         loaded = tf.saved_model.load(str(folder))
@@ -133,13 +130,13 @@ class Servable:
         return {
             "tfpt": __version__,
             "task": {
-                "name": _component_name(self.task),
+                "name": _component_name("task", self.task),
                 "argument": self.task.argument,
                 "config": dataclasses.asdict(self.task.config),
             },
             "state": self.state,
             "preprocessors": {
-                name: [type(p).__module__.rpartition(".")[2], p.to_json()] for name, p in self.preprocessors.items()
+                name: [_component_name("preprocessor", p), p.to_json()] for name, p in self.preprocessors.items()
             },
         }
 
@@ -176,7 +173,7 @@ class Answer:
         return len(self._distinct()) == 1 and isinstance(self._distinct()[0], Image)
 
     def _distinct(self) -> list[Preprocessor]:
-        return list({p.feature: p for p in self.preprocessors.values()}.values())
+        return distinct(self.preprocessors)
 
     def _prepared(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tuple[Any, dict[str, Any]]]:
         return {p.feature: p.host_batch(*(raw[name] for name in p.raw_features)) for p in self._distinct()}
@@ -231,12 +228,23 @@ def _describe(folder: Path) -> dict[str, Any]:
         raise UserError(f"--model={folder}: {file.name} is damaged; export the model again.") from error
 
 
-def _component_name(task: Task) -> str:
-    module, name = type(task).__module__, type(task).__name__
+def _component_name(kind: str, component: Any) -> str:
+    module, name = type(component).__module__, type(component).__name__
     last = module.rpartition(".")[2]
     if registry.camel_case(last) != name:
         return f"{module}.{name}"  # an object given in Python: it cannot be found again by name, which `find` will say
-    return last if module == f"tfpt.tasks.{last}" else module
+    return last if module == f"tfpt.{registry.ROOMS[kind]}.{last}" else module
+
+
+def _trusted(kind: str, name: str, trust: Sequence[str], folder: Path) -> Any:
+    """Returns the class of a component that a bundle names; one from outside tfpt only if its package is trusted."""
+    if name not in registry.names(kind):
+        package = name.split(".")[0]
+        if package not in trust:
+            raise UserError(
+                f"--model={folder} uses the {kind} {name} from outside tfpt; add --trust={package} if you trust it."
+            )
+    return registry.find(kind, name)
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:

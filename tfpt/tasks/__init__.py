@@ -43,6 +43,8 @@ class Task:
     """The kinds of trunk that the task can stand on."""
     proportions: ClassVar[tuple[str, ...]] = ()
     """Metrics that are a share of examples; their intervals are exact ones for proportions."""
+    kept_answers: ClassVar[tuple[str, ...]] = ()
+    """Those of `decode`'s values that are kept for every scored example: what predictions.csv and the report show."""
     default_augment: ClassVar[str] = "none"
     """What `--input.augment=auto` means."""
     caches_features: ClassVar[bool] = True
@@ -72,8 +74,8 @@ class Task:
         """Builds the model on the trunks; all variables of the task live in it, a momentum teacher included.
 
         Args:
-            trunks: layers by name (`trunk` where there is one). Calling one on its input (`trunk.input_spec_of_host()`
-                makes a symbolic one) returns a dictionary with the task's `endpoints`.
+            trunks: layers by name (`trunk` where there is one). Calling one on its input (`trunk.host_input()` makes a
+                symbolic one) returns a dictionary with the task's `endpoints`.
             state: what `adapt` returned.
         """
         raise NotImplementedError
@@ -83,6 +85,11 @@ class Task:
         raise NotImplementedError
 
     # What has a default.
+
+    def trunk_inputs(self, inputs: Any, names: Sequence[str]) -> dict[str, Any]:
+        """Returns what each trunk is called on, by its name: the inputs themselves for one trunk, else a dictionary's
+        entries. A task whose model calls its trunk on anything else overrides it, or sets `caches_features` to false."""
+        return {names[0]: inputs} if len(names) == 1 else {name: inputs[name] for name in names}
 
     def adapt(self, source: "DataSource", train: "np.ndarray") -> State:
         """Learns class names, vocabularies and the like.

@@ -33,6 +33,7 @@ class Classification(Task):
 
     primary = Primary("accuracy")
     proportions = ("accuracy",)
+    kept_answers = ("scores",)
 
     def adapt(self, source: "DataSource", train: "np.ndarray") -> State:
         """Takes the class names from the source."""

@@ -101,7 +101,9 @@ class Checkpoints:
         return self.folder / f"{name}{_suffix(order)}"
 
     def _all(self, name: str) -> list[Path]:
-        return sorted(f for f in self.folder.glob(f"{name}-??-??????????") if f.is_dir()) if self.folder.is_dir() else []
+        return (
+            sorted(f for f in self.folder.glob(f"{name}-??-??????????") if f.is_dir()) if self.folder.is_dir() else []
+        )
 
 
 def read(folder: Path) -> Saved:

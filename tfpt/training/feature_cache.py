@@ -11,8 +11,12 @@ import tensorflow as tf
 from tfpt.console import Console
 from tfpt.layers.trunk import CachedTrunk, Trunk
 from tfpt.tasks import State, Task
+from tfpt.training.machine import free_memory
 from tfpt.training.pipeline import Prepared, evaluation_batches
 from tfpt.training.plan import evaluation_plan
+
+SHARE_OF_MEMORY = 0.5
+"""Cached features may take this share of the memory that is free."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +25,7 @@ class CachedFeatures:
 
     kept: Mapping[str, Any]
     slots: tf.Tensor
+    names: tuple[str, ...]
 
     def batch(self, row: tf.Tensor) -> dict[str, Any]:
         """Returns the batch of a plan's row."""
@@ -45,11 +50,9 @@ class CachedFeatures:
     def trunks(self) -> dict[str, CachedTrunk]:
         """Returns stand-ins for the frozen trunks, to build the head on."""
         inputs = self.kept["inputs"]
-        if not isinstance(next(iter(inputs.values())), dict):
-            return {"trunk": CachedTrunk(_shapes(inputs))}
-        return {
-            name: CachedTrunk(_shapes(endpoints), name=name, prefix=f"{name}_") for name, endpoints in inputs.items()
-        }
+        if len(self.names) == 1:
+            return {self.names[0]: CachedTrunk(_shapes(inputs), name=self.names[0])}
+        return {name: CachedTrunk(_shapes(inputs[name]), name=name, prefix=f"{name}_") for name in self.names}
 
 
 def _shapes(endpoints: Mapping[str, tf.Tensor]) -> dict[str, tuple[int | None, ...]]:
@@ -65,11 +68,13 @@ def cache_features(
     task: Task,
     state: State,
     console: Console,
-) -> CachedFeatures:
+) -> CachedFeatures | None:
     """Runs the frozen trunks once over the examples, in inference mode.
 
+    Returns None, and says why, where what they make does not fit into memory or differs in length between examples.
+
     Args:
-        trunks: by name; a task with one trunk takes a single tensor as its inputs, one with several a dictionary by name.
+        trunks: by name.
         prepared: the examples.
         examples: `[examples]` int64.
         batch_size: of this pass.
@@ -84,10 +89,9 @@ def cache_features(
 
     @tf.function(autograph=False)
     def endpoints(inputs: Any) -> Any:
-        if isinstance(inputs, dict):
-            return {name: trunk(inputs[name], training=False) for name, trunk in trunks.items()}
-        (trunk,) = trunks.values()
-        return trunk(inputs, training=False)
+        of_trunks = task.trunk_inputs(inputs, list(trunks))
+        made = {name: trunk(of_trunks[name], training=False) for name, trunk in trunks.items()}
+        return made if len(made) > 1 else made.popitem()[1]
 
     kept: list[np.ndarray] | None = None
     structure: Any = None
@@ -101,7 +105,17 @@ def cache_features(
             structure = tf.nest.map_structure(lambda t: None, values)
             flat = [t.numpy()[:fresh] for t in tf.nest.flatten(values)]
             if kept is None:
+                size, free = sum(part[:1].nbytes for part in flat) * len(examples), free_memory()
+                if size > SHARE_OF_MEMORY * free:
+                    console.say(
+                        f"The frozen backbone's outputs would take {size / 2**30:.1f} GiB, over half of the "
+                        f"{free / 2**30:.1f} GiB that are free: they are computed anew in each epoch."
+                    )
+                    return None
                 kept = [np.empty((len(examples), *part.shape[1:]), part.dtype) for part in flat]
+            if any(whole.shape[1:] != part.shape[1:] for whole, part in zip(kept, flat, strict=True)):
+                console.say("The frozen backbone's outputs differ in length: they are computed anew in each epoch.")
+                return None
             for whole, part in zip(kept, flat, strict=True):
                 whole[done : done + fresh] = part
             done += fresh
@@ -111,7 +125,7 @@ def cache_features(
     slots[examples] = np.arange(len(examples))
     with tf.device("CPU:0"):
         tensors = [tf.constant(part) for part in kept]
-        return CachedFeatures(tf.nest.pack_sequence_as(structure, tensors), tf.constant(slots))
+        return CachedFeatures(tf.nest.pack_sequence_as(structure, tensors), tf.constant(slots), tuple(trunks))
 
 
 def head_on_cached(task: Task, state: State, cached: CachedFeatures) -> keras.Model:

@@ -1,140 +1,26 @@
-"""Trains one experiment: data, splits, model, stages; ends with the float32 model that is measured and exported."""
+"""Trains one experiment; ends with the float32 model that is measured and exported."""
 
 import dataclasses
-import os
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
-from tfpt import augment
-from tfpt.backbones import Backbone
-from tfpt.config import Experiment
 from tfpt.console import Console
-from tfpt.data import DataSource, Index
 from tfpt.errors import UserError
-from tfpt.preprocessors import Preprocessor, distinct
-from tfpt.tasks import State, Task
+from tfpt.training import data_record, freezing
 from tfpt.training.assembly import Assembly, assemble, copy_variables
 from tfpt.training.checkpoints import Checkpoints, restore
-from tfpt.training.interrupts import deferred_interrupts
 from tfpt.training.loop import Hooks, Progress
-from tfpt.training.pipeline import Prepared
+from tfpt.training.machine import device_name, free_memory
 from tfpt.training.precision import choose_precision
-from tfpt.training.run_folder import RunFolder, data_digest
+from tfpt.training.run_folder import RunFolder
+from tfpt.training.setting import Setting
 from tfpt.training.split_file import write_csv
-from tfpt.training.splits import Splits, split
 from tfpt.training.stages import Training, to_progress
 
 SHARE_OF_MEMORY = 0.25
 """`--input.cache=auto` keeps prepared examples when they take less than this share of the memory that is free."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Setting:
-    """Everything that is known before anything is trained.
-
-    Attributes:
-        experiment: the settings.
-        task: what is learned.
-        state: of the task.
-        source: the data.
-        index: its table of examples.
-        splits: which example is where.
-        digests: `[examples]`, of their contents.
-        backbones: by trunk name.
-        preprocessors: by trunk name.
-        prepared: the examples after the host half.
-        ops: augmentation.
-        notes: what the user should know about the data.
-    """
-
-    experiment: Experiment
-    task: Task
-    state: State
-    source: DataSource
-    index: Index
-    splits: Splits
-    digests: Sequence[bytes]
-    backbones: Mapping[str, Backbone]
-    preprocessors: Mapping[str, Preprocessor]
-    prepared: Prepared
-    ops: tuple[augment.Op, ...]
-    notes: tuple[str, ...]
-
-
-def set_up(experiment: Experiment, *, console: Console) -> Setting:
-    """Makes the components and reads the data's table; loads no weights.
-
-    Raises:
-        UserError: something does not fit.
-    """
-    task = experiment.task.make()
-    backbones = {name: component.make() for name, component in experiment.backbone.items()}
-    source = experiment.data.make()
-    info = source.info()
-    preprocessors = {}
-    for name, backbone in backbones.items():
-        spec = backbone.spec()
-        if spec.modality not in task.modalities:
-            raise UserError(
-                f"--backbone={experiment.backbone[name]} is for {spec.modality}, and --task={experiment.task} needs {' or '.join(task.modalities)}."
-            )
-        preprocessor = backbone.preprocessor(experiment.input)
-        if name != preprocessor.feature and info.features.get(name) == spec.modality:
-            preprocessor = preprocessor.reading(name)  # the data has a feature for this very trunk
-        preprocessor = preprocessor.for_features(info.features)
-        missing = [feature for feature in preprocessor.raw_features if feature not in info.features]
-        if missing:
-            raise UserError(
-                f"--data={experiment.data} has no {missing[0]}, which --backbone={experiment.backbone[name]} reads; "
-                f"it has {', '.join(info.features)}."
-            )
-        preprocessors[name] = preprocessor
-    index = source.index()
-    digests = source.digests()
-    splits = split(index, digests, experiment.input, classes=info.classes)
-    notes = (*info.notes, *splits.notes)
-    console.say(
-        f"{info.size} examples{f' of {len(info.classes)} classes' if info.classes else ''}: {len(splits.train)} train, "
-        f"{len(splits.validation)} validation, {len(splits.test)} test."
-    )
-    for note in notes:
-        console.say(note)
-    wanted = task.default_augment if experiment.input.augment == "auto" else experiment.input.augment
-    return Setting(
-        experiment=experiment,
-        task=task,
-        state=task.adapt(source, splits.train),
-        source=source,
-        index=index,
-        splits=splits,
-        digests=digests,
-        backbones=backbones,
-        preprocessors=preprocessors,
-        prepared=Prepared(source, distinct(preprocessors), threads=experiment.runtime.threads or os.cpu_count() or 1),
-        ops=_ops(wanted, info.features),
-        notes=notes,
-    )
-
-
-def _ops(text: str, features: Mapping[str, str]) -> tuple[augment.Op, ...]:
-    ops = augment.parse(text)
-    geometry = {"image", "boxes", "masks"}
-    for op in ops:
-        if op.moves and not op.moves & set(features):
-            raise UserError(
-                f"--input.augment={text}: {type(op).__name__} changes {' or '.join(sorted(op.moves))}, which this data does "
-                f"not have; it has {', '.join(features)}."
-            )
-        left = (geometry & set(features)) - op.moves if op.moves & geometry else set()
-        if left:
-            raise UserError(
-                f"--input.augment={text}: {type(op).__name__} cannot move the {', '.join(sorted(left))} of this data."
-            )
-    return ops
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,12 +39,16 @@ class Trained:
 
 
 def train(setting: Setting, folder: RunFolder, *, console: Console) -> Trained:
-    """Trains from where the run folder stands, and returns the float32 model."""
+    """Trains from where the run folder stands, and returns the float32 model.
+
+    Raises:
+        UserError: the data is not what the run began with, or the model cannot be unfrozen as asked.
+    """
     experiment = setting.experiment
     timings: dict[str, float] = {}
     _write_data(setting, folder)
     started = time.monotonic()
-    keep_prepared(setting, console=console)
+    keep_prepared(setting, folder, console=console)
     timings["prepare data"] = time.monotonic() - started
     saver = Checkpoints(folder.path / "checkpoints", keep=experiment.train.keep_checkpoints)
     final = saver.latest(console=console, name="final")
@@ -168,33 +58,35 @@ def train(setting: Setting, folder: RunFolder, *, console: Console) -> Trained:
         return Trained(assembly=assembly, progress=to_progress(final.state["progress"]), timings=final.state["timings"])
     started = time.monotonic()
     precision, reason = choose_precision(experiment.train.precision)
-    console.say(f"Training on {_device()} in {precision} ({reason}).")
+    console.say(f"Training on {device_name()} in {precision} ({reason}).")
     assembly = _assemble(setting, precision)
     timings["load backbone"] = time.monotonic() - started
-    with deferred_interrupts() as interrupted:
-        training = Training(
-            experiment=experiment,
-            task=setting.task,
-            state=setting.state,
-            assembly=assembly,
-            prepared=setting.prepared,
-            train=_decodable(setting, setting.splits.train),
-            validation=_decodable(setting, setting.splits.validation),
-            ops=setting.ops,
-            precision=precision,
-            saver=saver,
-            console=console,
-            hooks=_hooks(setting, folder, interrupted),
-        )
-        saved = saver.latest(console=console)
-        folder.begin_history(saved.state["history"] if saved else [])
-        progress, stages = training.run()
+    freezing.set_trainable(assembly, unfreeze=experiment.train.unfreeze, train_batch_norm=True)  # a mistake is told now
+    momenta = freezing.batch_norm_momenta(assembly)
+    training = Training(
+        experiment=experiment,
+        task=setting.task,
+        state=setting.state,
+        assembly=assembly,
+        prepared=setting.prepared,
+        train=_decodable(setting, setting.splits.train),
+        validation=_decodable(setting, setting.splits.validation),
+        ops=setting.ops,
+        precision=precision,
+        saver=saver,
+        console=console,
+        hooks=_hooks(setting, folder),
+    )
+    progress, stages = training.run()
     timings |= stages
     setting.task.finish(assembly.model, setting.source)
     if precision != "float32":
         exact = _assemble(setting, "float32")
         copy_variables(assembly.model.variables, exact.model.variables)
         assembly = exact
+    else:
+        for layer, momentum in momenta:
+            layer.momentum = momentum  # what whoever reuses the trunk expects
     saver.save(
         progress.order,
         [v.value for v in assembly.model.variables],
@@ -204,21 +96,29 @@ def train(setting: Setting, folder: RunFolder, *, console: Console) -> Trained:
     return Trained(assembly=assembly, progress=progress, timings=timings)
 
 
-def keep_prepared(setting: Setting, *, console: Console) -> None:
-    """Prepares all examples once and keeps them in memory, where the cache is on; finds those that do not decode."""
+def keep_prepared(setting: Setting, folder: RunFolder, *, console: Console) -> None:
+    """Prepares all examples once and keeps them in memory, where the cache is on; finds those that do not decode.
+
+    Whether it is on is decided once a run and written down: batches are planned by what is known of the examples, so a
+    resumed run must know the same.
+    """
     splits, prepared = setting.splits, setting.prepared
     examples = np.concatenate([splits.train, splits.validation, splits.test])
-    size = prepared.bytes_per_example() * len(examples)
-    room = _free_memory() * SHARE_OF_MEMORY
     cache = setting.experiment.input.cache
-    if cache == "off" or (cache == "auto" and size > room):
-        console.say(
-            f"Examples are prepared anew in each epoch: in memory they would take {size / 2**30:.1f} GiB"
-            + (f", over a quarter of the {_free_memory() / 2**30:.1f} GiB that are free." if cache == "auto" else ".")
-        )
-        return
-    prepared.keep(examples, console=console, what="Preparing examples")
-    check_failed(setting)
+    decided = folder.read_json("prepared.json") or {}
+    keep = decided.get("kept", cache == "memory")
+    if cache == "auto" and not decided:
+        size, free = prepared.bytes_per_example() * len(examples), free_memory()
+        keep = size <= free * SHARE_OF_MEMORY
+        if not keep:
+            console.say(
+                f"Examples are prepared anew in each epoch: in memory they would take {size / 2**30:.1f} GiB, over a "
+                f"quarter of the {free / 2**30:.1f} GiB that are free."
+            )
+    if keep:
+        prepared.keep(examples, console=console, what="Preparing examples")
+        check_failed(setting)
+    folder.write_json("prepared.json", {"kept": keep})
 
 
 def check_failed(setting: Setting) -> None:
@@ -252,7 +152,7 @@ def _assemble(setting: Setting, precision: str) -> Assembly:
     )
 
 
-def _hooks(setting: Setting, folder: RunFolder, interrupted: Any) -> Hooks:
+def _hooks(setting: Setting, folder: RunFolder) -> Hooks:
     last = 0.0
 
     def status(progress: Progress) -> None:
@@ -266,43 +166,13 @@ def _hooks(setting: Setting, folder: RunFolder, interrupted: Any) -> Hooks:
             setting.prepared.failed.update(int(k) for k in examples)
             check_failed(setting)
 
-    return Hooks(row=folder.add_row, status=status, failed=failed, interrupted=interrupted)
+    return Hooks(row=folder.add_row, begin=folder.begin_history, status=status, failed=failed)
 
 
 def _write_data(setting: Setting, folder: RunFolder) -> None:
-    splits, info = setting.splits, setting.source.info()
-    write_csv(folder.path / "splits.csv", setting.index, setting.digests, splits, classes=info.classes)
-    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    labels = setting.index.labels
-    counts = {name: len(examples) for name, examples in parts.items()}
-    by_class = {
-        name: {c: int(n) for c, n in zip(info.classes, np.bincount(labels[examples], minlength=len(info.classes)), strict=True)}
-        for name, examples in parts.items()
-    } if labels is not None else {}  # fmt: skip
-    folder.write_json(
-        "data.json",
-        {
-            "data": str(setting.experiment.data),
-            "origin": info.origin,
-            "examples": counts,
-            "classes": by_class,
-            "sha256": data_digest(setting.digests, range(len(setting.digests))),
-            "notes": list(setting.notes),
-        },
-    )
-
-
-def _device() -> str:
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-        return f"{name}" if len(gpus) == 1 else f"one of {len(gpus)} {name}"
-    return f"the CPU ({os.cpu_count()} cores)"
-
-
-def _free_memory() -> int:
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return 4 * 2**30
+    info = setting.source.info()
+    data = str(setting.experiment.data)
+    now = data_record.describe(data, info, setting.index, setting.digests, setting.splits, setting.notes)
+    data_record.check_same(Path(folder.path), now)
+    write_csv(folder.path / "splits.csv", setting.index, setting.digests, setting.splits, classes=info.classes)
+    folder.write_json(data_record.FILE, now)

@@ -59,6 +59,16 @@ def set_trainable(assembly: Assembly, *, unfreeze: str, train_batch_norm: bool) 
                     layer.trainable = False
 
 
+def batch_norm_momenta(assembly: Assembly) -> list[tuple[keras.layers.BatchNormalization, float]]:
+    """Returns the batch normalisation layers of the trunks with their momentum."""
+    return [
+        (layer, layer.momentum)
+        for trunk in assembly.trunks.values()
+        for layer in _layers_with_variables(trunk.network)
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+
+
 def fit_batch_norm_momentum(assembly: Assembly, *, steps: int) -> tuple[float, float] | None:
     """Gives trained batch normalisation a momentum that fits the number of steps.
 
@@ -70,13 +80,10 @@ def fit_batch_norm_momentum(assembly: Assembly, *, steps: int) -> tuple[float, f
         The smallest momentum before and after, or None when nothing changed.
     """
     bound = max(0.9, 1.0 - 25.0 / max(steps, 1))
-    changed = []
-    for trunk in assembly.trunks.values():
-        for layer in _layers_with_variables(trunk.network):
-            if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable and layer.momentum > bound:
-                changed.append(layer.momentum)
-                layer.momentum = bound
-    return (min(changed), bound) if changed else None
+    changed = [(layer, before) for layer, before in batch_norm_momenta(assembly) if layer.trainable and before > bound]
+    for layer, _ in changed:
+        layer.momentum = bound
+    return (min(before for _, before in changed), bound) if changed else None
 
 
 def rate_groups(assembly: Assembly, options: Optim, *, unfreeze: str, head_multiplier: float) -> list[RateGroup]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -26,6 +27,7 @@ def deferred_interrupts() -> Iterator[Callable[[], bool]]:
         if pressed:
             raise KeyboardInterrupt
         pressed = True
+        print("\nStopping as soon as the state is saved; press again to stop at once.", file=sys.stderr, flush=True)
 
     before = signal.signal(signal.SIGINT, handler)
     try:

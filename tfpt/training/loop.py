@@ -23,6 +23,7 @@ from tfpt.tasks import Primary, Task
 from tfpt.training import checkpoints
 from tfpt.training.averages import Averages
 from tfpt.training.checkpoints import Checkpoints
+from tfpt.training.interrupts import deferred_interrupts
 from tfpt.training.plan import training_plan
 from tfpt.training.updates import Updates
 
@@ -112,16 +113,16 @@ class Hooks:
     """What the loop reports to.
 
     Attributes:
+        begin: gets the rows of history that a checkpoint knows, when training begins or goes on.
         row: gets each new row of history.
         status: gets the progress now and then, and at the end of each call.
         failed: gets the indices of examples that could not be decoded.
-        interrupted: tells whether Ctrl-C was pressed.
     """
 
+    begin: Callable[[list[dict[str, Any]]], None]
     row: Callable[[dict[str, Any]], None]
     status: Callable[[Progress], None]
     failed: Callable[[np.ndarray], None]
-    interrupted: Callable[[], bool]
 
 
 def train_stage(
@@ -140,7 +141,10 @@ def train_stage(
     saved_at = time.monotonic()
     pace = 1
     stopped = _waited_enough(progress, options)
-    with console.training(stage.name, epochs=stage.epochs, steps=stage.steps) as display:
+    with (
+        console.training(stage.name, epochs=stage.epochs, steps=stage.steps) as display,
+        deferred_interrupts() as pressed,
+    ):
         while progress.step < stage.steps and not stopped:
             due = [
                 row_every,
@@ -177,7 +181,7 @@ def train_stage(
                 progress.pending = []
             if stage.evaluate and (progress.step % evaluate_every == 0 or last):
                 stopped = _evaluate(stage, progress, options, saver, hooks)
-            interrupted = hooks.interrupted()
+            interrupted = pressed()
             timed = time.monotonic() - saved_at > 60 * options.checkpoint_minutes
             counted = options.checkpoint_steps and progress.step % options.checkpoint_steps == 0
             if interrupted or timed or counted or last or stopped or progress.step % stage.steps_per_epoch == 0:
@@ -304,10 +308,17 @@ def compiled_steps(
         found, loss_sum, weight_sum = accumulated(batch)
         context = tf.distribute.get_replica_context()
         found, loss_sum, weight_sum = context.all_reduce(tf.distribute.ReduceOp.SUM, [found, loss_sum, weight_sum])
-        updates.apply([g / tf.maximum(weight_sum, 1e-12) for g in found])
-        if averages is not None:
-            averages.update()
-        task.after_update(model, updates.optimizers[0].iterations if updates.optimizers else 0)
+        applied = updates.apply([g / tf.maximum(weight_sum, 1e-12) for g in found])
+
+        def follow() -> None:
+            if averages is not None:
+                averages.update()
+            task.after_update(model, updates.optimizers[0].iterations)
+
+        if updates.loss_scaling:
+            tf.cond(applied, follow, lambda: None)
+        else:
+            follow()
         return loss_sum, weight_sum
 
     def one(iterator: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

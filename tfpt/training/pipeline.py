@@ -47,9 +47,13 @@ class Prepared:
         )
 
     def read(self, k: tf.Tensor) -> Element:
-        """Returns example k; one that cannot be read or decoded is a placeholder of zeros and False."""
+        """Returns example k; one that cannot be read or decoded is a placeholder of zeros and False.
+
+        Once examples are kept, another than these is an error of the caller's, which surfaces as an index out of range.
+        """
         if self._slots is not None:
-            slot = self._slots[k]
+            slot = tf.gather(self._slots, k)
+            slot = tf.where(slot < 0, tf.size(self._slots, tf.int64) + 1, slot)
             return tf.nest.map_structure(lambda kept: kept.of(slot), self._kept)
         # ignore_errors is how tf.data catches what an op raises, without Python in the way.
         read = tf.data.Dataset.from_tensors(k).map(lambda i: (*self._prepare(i), True)).ignore_errors()

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -64,10 +63,7 @@ class RunFolder:
 
     def status(self) -> dict[str, Any] | None:
         """Returns what status.json says; None when there was no run."""
-        try:
-            return json.loads((self.path / "status.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
+        return self.read_json("status.json")
 
     def check_same(self, experiment: Experiment) -> None:
         """Refuses to go on with another experiment than the one that began here.
@@ -91,9 +87,16 @@ class RunFolder:
         """Writes experiment.flags."""
         record.write_flagfile(experiment, self.path / "experiment.flags")
 
+    def read_json(self, name: str) -> Any:
+        """Returns the values of a JSON file; None when it is not there or damaged."""
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8", errors="surrogateescape"))
+        except (OSError, ValueError):
+            return None
+
     def write_json(self, name: str, values: Any) -> None:
         """Writes a JSON file, whole or not at all."""
-        with atomic_text(self.path / name) as file:
+        with atomic_text(self.path / name, errors="surrogateescape") as file:
             json.dump(values, file, indent=1, ensure_ascii=False)
             file.write("\n")
 
@@ -153,8 +156,3 @@ def free_name(experiment: Experiment) -> Experiment:
             model_dir=f"{experiment.output.model_dir}-{number}",
         )
     return dataclasses.replace(experiment, output=output)
-
-
-def data_digest(digests: Sequence[bytes], examples: Sequence[int]) -> str:
-    """Returns one digest of the contents of some examples, whatever their order."""
-    return hashlib.sha256(b"".join(sorted(digests[k] for k in examples))).hexdigest()

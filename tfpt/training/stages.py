@@ -74,6 +74,7 @@ class Training:
         saved = self.saver.latest(console=self.console)
         progress = to_progress(saved.state) if saved else Progress()
         self.saver.forget_after(progress.order)
+        self.hooks.begin(progress.history)
         timings: dict[str, float] = {}
         frozen_for_good = options.unfreeze == "none" or not options.epochs
         epochs = [
@@ -150,14 +151,12 @@ class Training:
             self.console.say(
                 f"Batch normalisation trains with momentum {changed[1]:.3f} instead of {changed[0]:.3f}, to fit {steps} updates."
             )
-        cached = self._features() if frozen and self.task.caches_features and self.experiment.input.views == 1 else None
+        cached = self._features() if frozen and self._may_cache() else None
         model = self.assembly.model
         if cached:
-            if self.ops:
-                later = options.epochs and options.unfreeze != "none"
+            if self.ops and options.epochs and options.unfreeze != "none":
                 self.console.say(
-                    f"Random changes of examples {'start with the second stage' if later else 'are not made'}: the head learns "
-                    "on features computed once."
+                    "Random changes of examples start with the second stage: the head learns on features computed once."
                 )
             with seeded(options.seed):
                 model = head_on_cached(self.task, self.state, cached)
@@ -190,7 +189,18 @@ class Training:
             else None,
         ), cached is not None
 
-    def _features(self) -> CachedFeatures:
+    def _may_cache(self) -> bool:
+        """Tells whether nothing random touches what the frozen trunk sees.
+
+        A head that is only the first stage learns without augmentation. Where it is all there is, augmentation that was
+        asked for is made, and `--input.augment=auto` asks for none.
+        """
+        options = self.experiment
+        only = not options.train.epochs or options.train.unfreeze == "none"
+        random = options.input.views > 1 or (only and bool(self.ops) and options.input.augment != "auto")
+        return self.task.caches_features and not random
+
+    def _features(self) -> CachedFeatures | None:
         return cache_features(
             self.assembly.trunks,
             self.prepared,

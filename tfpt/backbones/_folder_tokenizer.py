@@ -1,0 +1,179 @@
+"""The tokenizer of a Hugging Face folder, from vocab.txt, vocab.json with merges.txt, a SentencePiece model, or
+tokenizer.json."""
+
+import base64
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfpt.errors import UserError
+
+if TYPE_CHECKING:
+    from tfpt.layers.tokens import Tokenizer
+
+_SENTENCE_PIECES = ("spiece.model", "sentencepiece.bpe.model", "spm.model", "tokenizer.model")
+# XLM-RoBERTa's first ids are fairseq's: <s>, <pad>, </s>, <unk>; the model's own ids follow, moved by one.
+_FAIRSEQ = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FolderTokenizer:
+    """A tokenizer with its special tokens' ids; None where there is no such token."""
+
+    tokenizer: "Tokenizer"
+    begin: int | None
+    end: int | None
+    padding: int
+
+
+def read(folder: Path, config: Mapping[str, Any]) -> FolderTokenizer:
+    """Reads the tokenizer of a folder.
+
+    Args:
+        folder: holds tokenizer files.
+        config: what config.json says.
+
+    Raises:
+        UserError: files are missing, or ask for something that has no TensorFlow ops here.
+    """
+    settings = read_json(folder / "tokenizer_config.json", {})
+    whole = read_json(folder / "tokenizer.json", {})
+    kind = whole.get("model", {}).get("type", "")
+    model = next((folder / name for name in _SENTENCE_PIECES if (folder / name).is_file()), None)
+    fairseq = config.get("model_type") == "xlm-roberta" or "XLMRoberta" in str(settings.get("tokenizer_class", ""))
+    if (folder / "vocab.txt").is_file() or kind == "WordPiece":
+        tokenizer, ids = _word_pieces(folder, settings, whole, config)
+    elif (folder / "merges.txt").is_file() or kind == "BPE":
+        tokenizer, ids = _byte_pairs(folder, settings, whole)
+    elif model is not None:
+        tokenizer, ids = _sentence_pieces(model, fairseq=fairseq)
+    else:
+        hint = f"; its tokenizer.json is {kind}, so the SentencePiece file is missing" if kind else ""
+        raise UserError(
+            f"--backbone=hf:{folder}: there is no vocabulary{hint}; it needs vocab.txt, vocab.json with merges.txt, "
+            f"tokenizer.json or one of {', '.join(_SENTENCE_PIECES)}."
+        )
+    ids |= {token["content"]: token["id"] for token in whole.get("added_tokens", [])}
+    named = {**read_json(folder / "special_tokens_map.json", {}), **settings}
+
+    def special(*roles: str, usual: Sequence[str]) -> int | None:
+        for name in (*(_content(named.get(role)) for role in roles), *usual):
+            if name in ids:
+                return ids[name]
+        return None
+
+    padding = special("pad_token", usual=("[PAD]", "<pad>"))
+    return FolderTokenizer(
+        tokenizer=tokenizer,
+        begin=special("cls_token", "bos_token", usual=("[CLS]", "<s>", "<|endoftext|>")),
+        end=special("sep_token", "eos_token", usual=("[SEP]", "</s>", "<|endoftext|>")),
+        padding=0 if padding is None else padding,
+    )
+
+
+def read_json(path: Path, default: Any = None) -> Any:
+    """Returns the content of a JSON file, or the default where there is no file.
+
+    Raises:
+        UserError: the file is damaged; or missing, and there is no default.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        if default is None:
+            raise UserError(f"{path}: there is no such file; a Hugging Face folder has one.") from error
+        return default
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: the file cannot be read as JSON ({error}); fetch it again.") from error
+
+
+def _word_pieces(
+    folder: Path, settings: Mapping[str, Any], whole: Mapping[str, Any], config: Mapping[str, Any]
+) -> tuple["Tokenizer", dict[str, int]]:
+    from tfpt.layers.word_pieces import WordPieces
+
+    if (folder / "vocab.txt").is_file():
+        text = (folder / "vocab.txt").read_text(encoding="utf-8")
+        vocabulary = tuple(line.rstrip("\r") for line in text.removesuffix("\n").split("\n"))
+    else:
+        vocabulary = _in_order(whole["model"]["vocab"])
+    normalizer = whole.get("normalizer") or {}
+    # As Transformers does it: what tokenizer_config.json says goes before tokenizer.json, and BERT is lower-cased.
+    lowercase = _first(settings.get("do_lower_case"), normalizer.get("lowercase"), config.get("do_lower_case"), True)
+    strips = _first(settings.get("strip_accents"), normalizer.get("strip_accents"), lowercase)
+    apart = _first(settings.get("tokenize_chinese_chars"), normalizer.get("handle_chinese_chars"), True)
+    if strips != lowercase or not apart:
+        raise UserError(
+            f"--backbone=hf:{folder}: its tokenizer keeps accents in lower case, strips them in mixed case or joins Chinese "
+            "characters, which tfpt cannot do; choose another model."
+        )
+    unknown = _content(settings.get("unk_token")) or "[UNK]"
+    if unknown not in vocabulary:
+        raise UserError(f"--backbone=hf:{folder}: the vocabulary has no {unknown}; fetch it again.")
+    ids = {piece: k for k, piece in enumerate(vocabulary)}
+    return WordPieces(vocabulary=vocabulary, lowercase=bool(lowercase), unknown=unknown), ids
+
+
+def _byte_pairs(
+    folder: Path, settings: Mapping[str, Any], whole: Mapping[str, Any]
+) -> tuple["Tokenizer", dict[str, int]]:
+    from tfpt.layers.byte_pairs import BytePairs
+
+    pre = whole.get("pre_tokenizer") or {"type": "ByteLevel"}
+    if pre.get("type") != "ByteLevel" or not pre.get("use_regex", True):
+        raise UserError(
+            f"--backbone=hf:{folder}: its tokenizer.json splits words by rules of its own, and tfpt knows only those of "
+            "GPT-2 and RoBERTa; choose another model."
+        )
+    if (folder / "merges.txt").is_file():
+        ids = read_json(folder / "vocab.json")
+        lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
+        merges = tuple(line.rstrip("\r") for line in lines if line and not line.startswith("#version"))
+    else:
+        ids = whole["model"]["vocab"]
+        merges = tuple(pair if isinstance(pair, str) else " ".join(pair) for pair in whole["model"]["merges"])
+    prefix = _first(settings.get("add_prefix_space"), pre.get("add_prefix_space"), False)
+    vocabulary = _in_order(ids)
+    try:
+        known = {piece for pair in merges for piece in (*pair.split(" "), pair.replace(" ", ""))}
+        absent = known - set(ids)
+        if absent or any(pair.count(" ") != 1 for pair in merges):
+            raise ValueError(f"{min(absent, default='a line')} is not known")
+    except ValueError as error:
+        raise UserError(f"--backbone=hf:{folder}: merges and vocabulary do not agree ({error}); fetch it again.") from error
+    return BytePairs(vocabulary=vocabulary, merges=merges, prefix_space=bool(prefix)), dict(ids)
+
+
+def _sentence_pieces(file: Path, *, fairseq: bool) -> tuple["Tokenizer", dict[str, int]]:
+    import tensorflow_text
+
+    from tfpt.layers.sentence_pieces import SentencePieces
+
+    content = file.read_bytes()
+    model = base64.b64encode(content).decode("ascii")
+    if fairseq:
+        return SentencePieces(model=model, shift=1, unknown=_FAIRSEQ["<unk>"]), dict(_FAIRSEQ)
+    try:
+        reader = tensorflow_text.SentencepieceTokenizer(content)
+        names = [name.decode() for name in reader.id_to_string(range(int(reader.vocab_size()))).numpy()]
+    except Exception as error:  # whatever the op makes of a foreign file
+        raise UserError(f"{file}: this is no SentencePiece model; fetch it again.") from error
+    return SentencePieces(model=model), {name: k for k, name in enumerate(names)}
+
+
+def _in_order(ids: Mapping[str, int]) -> tuple[str, ...]:
+    """Returns the pieces by id; an id that nobody has is an empty piece."""
+    pieces = [""] * (max(ids.values()) + 1)
+    for piece, k in ids.items():
+        pieces[k] = piece
+    return tuple(pieces)
+
+
+def _content(token: Any) -> Any:
+    return token.get("content") if isinstance(token, Mapping) else token
+
+
+def _first(*values: Any) -> Any:
+    return next(value for value in values if value is not None)

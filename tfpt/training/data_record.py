@@ -1,0 +1,65 @@
+"""data.json: what a run was trained on; a run goes on only with the same data in the same splits."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfpt.data import Index, Info
+from tfpt.errors import UserError
+from tfpt.training.splits import Splits
+
+FILE = "data.json"
+
+
+def describe(
+    data: str, info: Info, index: Index, digests: Sequence[bytes], splits: Splits, notes: Sequence[str]
+) -> dict[str, Any]:
+    """Returns counts, classes and digests of the data and each split."""
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    classes = {}
+    if index.labels is not None:
+        for name, examples in parts.items():
+            counts = np.bincount(index.labels[examples], minlength=len(info.classes))
+            classes[name] = {c: int(n) for c, n in zip(info.classes, counts, strict=True)}
+    return {
+        "data": data,
+        "origin": info.origin,
+        "examples": {name: len(examples) for name, examples in parts.items()},
+        "classes": classes,
+        "sha256": {name: _digest(index, digests, examples) for name, examples in parts.items()},
+        "notes": list(notes),
+    }
+
+
+def check_same(folder: Path, now: dict[str, Any]) -> None:
+    """Refuses to go on with other data than the run in this folder began with.
+
+    Raises:
+        UserError: it says how many examples there were and are.
+    """
+    try:
+        before = json.loads((folder / FILE).read_text(encoding="utf-8", errors="surrogateescape"))
+    except (OSError, ValueError):
+        return
+    if before["sha256"] == now["sha256"]:
+        return
+    counts = [", ".join(f"{n} {name}" for name, n in found["examples"].items()) for found in (before, now)]
+    changed = f"{counts[0]} then, {counts[1]} now" if counts[0] != counts[1] else "the same number of others"
+    raise UserError(
+        f"--data={now['data']} is not what the run in {folder} was trained on ({changed}); restore it, pin the split with "
+        f"--input.splits={folder / 'splits.csv'} under another --output.name, or start anew with --output.if_exists=new."
+    )
+
+
+def _digest(index: Index, digests: Sequence[bytes], examples: np.ndarray) -> str:
+    """Returns a digest of the contents and labels of examples in their order, which the plan depends on."""
+    whole = hashlib.sha256()
+    for k in examples:
+        whole.update(digests[int(k)])
+    if index.labels is not None:
+        whole.update(np.asarray(index.labels)[examples].astype("<i8").tobytes())
+    return whole.hexdigest()

@@ -1,0 +1,121 @@
+"""Everything about an experiment that is known before anything is trained: components, the data's table, splits."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+
+from tfpt import augment
+from tfpt.backbones import Backbone
+from tfpt.config import Experiment
+from tfpt.console import Console
+from tfpt.data import DataSource, Index
+from tfpt.errors import UserError
+from tfpt.preprocessors import Preprocessor, distinct
+from tfpt.tasks import State, Task
+from tfpt.training.pipeline import Prepared
+from tfpt.training.splits import Splits, split
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Everything that is known before anything is trained.
+
+    Attributes:
+        experiment: the settings.
+        task: what is learned.
+        state: of the task.
+        source: the data.
+        index: its table of examples.
+        splits: which example is where.
+        digests: `[examples]`, of their contents.
+        backbones: by trunk name.
+        preprocessors: by trunk name.
+        prepared: the examples after the host half.
+        ops: augmentation.
+        notes: what the user should know about the data.
+    """
+
+    experiment: Experiment
+    task: Task
+    state: State
+    source: DataSource
+    index: Index
+    splits: Splits
+    digests: Sequence[bytes]
+    backbones: Mapping[str, Backbone]
+    preprocessors: Mapping[str, Preprocessor]
+    prepared: Prepared
+    ops: tuple[augment.Op, ...]
+    notes: tuple[str, ...]
+
+
+def set_up(experiment: Experiment, *, console: Console) -> Setting:
+    """Makes the components and reads the data's table; loads no weights.
+
+    Raises:
+        UserError: something does not fit.
+    """
+    task = experiment.task.make()
+    backbones = {name: component.make() for name, component in experiment.backbone.items()}
+    source = experiment.data.make()
+    info = source.info()
+    preprocessors = {}
+    for name, backbone in backbones.items():
+        spec = backbone.spec()
+        if spec.modality not in task.modalities:
+            raise UserError(
+                f"--backbone={experiment.backbone[name]} is for {spec.modality}, and --task={experiment.task} needs {' or '.join(task.modalities)}."
+            )
+        preprocessor = backbone.preprocessor(experiment.input)
+        if name != preprocessor.feature and info.features.get(name) == spec.modality:
+            preprocessor = preprocessor.reading(name)  # the data has a feature for this very trunk
+        preprocessor = preprocessor.for_features(info.features)
+        missing = [feature for feature in preprocessor.raw_features if feature not in info.features]
+        if missing:
+            raise UserError(
+                f"--data={experiment.data} has no {missing[0]}, which --backbone={experiment.backbone[name]} reads; "
+                f"it has {', '.join(info.features)}."
+            )
+        preprocessors[name] = preprocessor
+    index = source.index()
+    digests = source.digests()
+    splits = split(index, digests, experiment.input, classes=info.classes)
+    notes = (*info.notes, *splits.notes)
+    console.say(
+        f"{info.size} examples{f' of {len(info.classes)} classes' if info.classes else ''}: {len(splits.train)} train, "
+        f"{len(splits.validation)} validation, {len(splits.test)} test."
+    )
+    for note in notes:
+        console.say(note)
+    wanted = task.default_augment if experiment.input.augment == "auto" else experiment.input.augment
+    return Setting(
+        experiment=experiment,
+        task=task,
+        state=task.adapt(source, splits.train),
+        source=source,
+        index=index,
+        splits=splits,
+        digests=digests,
+        backbones=backbones,
+        preprocessors=preprocessors,
+        prepared=Prepared(source, distinct(preprocessors), threads=experiment.runtime.threads or os.cpu_count() or 1),
+        ops=_ops(wanted, info.features),
+        notes=notes,
+    )
+
+
+def _ops(text: str, features: Mapping[str, str]) -> tuple[augment.Op, ...]:
+    ops = augment.parse(text)
+    geometry = {"image", "boxes", "masks"}
+    for op in ops:
+        if op.moves and not op.moves & set(features):
+            raise UserError(
+                f"--input.augment={text}: {type(op).__name__} changes {' or '.join(sorted(op.moves))}, which this data does "
+                f"not have; it has {', '.join(features)}."
+            )
+        left = (geometry & set(features)) - op.moves if op.moves & geometry else set()
+        if left:
+            raise UserError(
+                f"--input.augment={text}: {type(op).__name__} cannot move the {', '.join(sorted(left))} of this data."
+            )
+    return ops
