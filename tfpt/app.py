@@ -33,6 +33,7 @@ def run(
     groups: Mapping[str, type] | None = None,
     need_experiment: bool = True,
     positional: str = "",
+    dry_run: bool = False,
     argv: Sequence[str] | None = None,
 ) -> NoReturn:
     """Runs a program and ends the process with its exit code.
@@ -44,6 +45,7 @@ def run(
         example: a real command line.
         groups: its own flag groups.
         need_experiment: whether task, data and backbone must be given.
+        dry_run: whether it takes `--dry_run`.
         positional: how its other arguments are shown (`PATH...`); empty when it takes flags only.
         argv: the arguments; None: those of the process.
     """
@@ -69,6 +71,8 @@ def run(
                 need_experiment=need_experiment,
                 positional=bool(positional),
             )
+            if parsed.dry_run and not dry_run:
+                raise UserError(f"--dry_run is for `tfpt train`; `tfpt {program}` would do its work.")
             if parsed.json:
                 console = Console(stream=sys.stderr)  # standard output is for the results
             code = main(parsed, console) or DONE

@@ -1,7 +1,7 @@
 """Measures an exported model: accuracy and the rest with 95 % intervals, a report with the worst mistakes.
 
-With --model and --data on anything new (classes are matched by name, no flagfile is needed); with --flagfile on the test
-split of the experiment it was trained in.
+With --model and --data on anything new: classes are matched by name, no flagfile is needed. Of the data that the model was
+trained on, only the test split is measured.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from tfpt import app, flags
+from tfpt import app, flagfile, flags, record, registry
 from tfpt.config import Input, check, setting
 from tfpt.console import Console
 from tfpt.errors import UserError
@@ -24,8 +24,8 @@ class Options:
 
     split: str = setting(
         "auto",
-        "Which part of the data, split as the model's own run was: all, train, validation or test. auto: all of --data, "
-        "test of a flagfile's.",
+        "Which part of the data, split as the model's own run was: all, train, validation or test. auto: test of the data "
+        "that the model was trained on, all of any other.",
         choices=("auto", "all", "train", "validation", "test"),
     )
     output: str = setting("", "Folder for metrics.json, predictions.csv and report.html; default: evaluations/MODEL.")
@@ -59,7 +59,6 @@ def _evaluate(parsed: flags.Parsed, console: Console) -> None:
         raise UserError("--model is missing: write --model=saved_models/NAME, or --flagfile=FILE of its experiment.")
     if parsed.data is None:
         raise UserError("--data is missing: write --data=folder:PATH with a folder a class.")
-    own = "data" in parsed.from_file
     source = parsed.data.make()
     source.info()  # a mistake in it is told before TensorFlow loads
     app.start_tensorflow(parsed.options["runtime"].threads)
@@ -71,7 +70,7 @@ def _evaluate(parsed: flags.Parsed, console: Console) -> None:
         servable,
         source,
         data=str(parsed.data),
-        part=("test" if own else "all") if options.split == "auto" else options.split,
+        part=_own_part(parsed, servable.folder) if options.split == "auto" else options.split,
         output=Path(options.output or Path("evaluations") / model_name(servable)),
         report_examples=options.report_examples,
         input_options=_input_options(parsed, servable.folder),
@@ -81,15 +80,28 @@ def _evaluate(parsed: flags.Parsed, console: Console) -> None:
         print(json.dumps(metrics, indent=1, ensure_ascii=False))
 
 
+def _recorded(bundle: Path | None) -> Path:
+    return (bundle or Path()) / "assets.extra" / "experiment.flags"
+
+
+def _own_part(parsed: flags.Parsed, bundle: Path | None) -> str:
+    """Returns `test` for the data that the model was trained on, `all` for any other."""
+    file = _recorded(bundle)
+    if not file.is_file() or parsed.data is None:
+        return "all"
+    recorded = flagfile.read(file)["data"].value or ""
+    name, argument = registry.split_reference(recorded)
+    same_path = argument and Path(argument).resolve() == Path(parsed.data.argument).resolve()
+    return "test" if str(parsed.data) == recorded or (parsed.data.name == name and same_path) else "all"
+
+
 def _input_options(parsed: flags.Parsed, bundle: Path | None) -> Input:
     """Returns the input settings of the model's own run, so that a split is its split, under those given now."""
-    recorded = (bundle or Path()) / "assets.extra" / "experiment.flags"
-    if parsed.flagfile or not recorded.is_file():
+    if parsed.flagfile or not _recorded(bundle).is_file():
         return parsed.options["input"]
     given = {flag.partition(".")[2] for flag in parsed.given if flag.startswith("input.")}
-    return dataclasses.replace(
-        flags.read_experiment(recorded).input, **{name: getattr(parsed.options["input"], name) for name in given}
-    )
+    recorded = record.read_group(_recorded(bundle), "input")
+    return dataclasses.replace(recorded, **{name: getattr(parsed.options["input"], name) for name in given})
 
 
 if __name__ == "__main__":

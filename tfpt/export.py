@@ -28,7 +28,7 @@ def _export(parsed: flags.Parsed, console: Console) -> None:
     from tfpt import run
 
     assert parsed.experiment is not None
-    run.tell(run.export_experiment(parsed.experiment, console=console), console)
+    run.tell(run.export_experiment(parsed.experiment, console=console, offline=parsed.offline), console)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,6 @@ class Parsed:
         backbone: trunk name -> component; empty when none was given.
         options: flag group -> its dataclass, for the common groups (`input`, ...) and the program's own.
         given: the flags that were given in the file or on the command line.
-        from_file: those of them whose value is the file's.
         paths: the arguments that are no flags.
         flagfile: the file that was named, or None.
         model: `--model`, or an empty text.
@@ -79,7 +78,6 @@ class Parsed:
     backbone: Mapping[str, Component]
     options: Mapping[str, Any]
     given: frozenset[str]
-    from_file: frozenset[str] = frozenset()
     paths: tuple[str, ...] = ()
     flagfile: Path | None = None
     model: str = ""
@@ -155,7 +153,6 @@ def parse(
         backbone=trunks,
         options=options,
         given=frozenset(given),
-        from_file=frozenset(from_file.keys() - command_line.keys()),
         paths=tuple(paths),
         flagfile=flagfile,
         trust=tuple(filter(None, bare.trust.split(","))),

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from tfpt import app, flags
 from tfpt.console import Console
+from tfpt.errors import UserError
 
 PROGRAM = "From handwritten digits to a served model, in a few minutes."
 
@@ -39,6 +40,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _quickstart(parsed: flags.Parsed, console: Console) -> None:
+    if foreign := sorted(parsed.given - {"offline", "debug"}):
+        raise UserError(
+            f"--{foreign[0]}: the quickstart has settings of its own; `tfpt train --help` shows how to choose."
+        )
     from tfpt import keywords, run
 
     done = run.fit_experiment(keywords.experiment_from_kwargs(**SETTINGS), console=console, offline=parsed.offline)

@@ -9,7 +9,7 @@ from typing import Any
 from tfpt import __version__, config, flagfile
 from tfpt.config import Component, Experiment
 from tfpt.errors import UserError
-from tfpt.fields import check_text, settings_of
+from tfpt.fields import build, check_text, settings_of
 
 
 def to_rows(experiment: Experiment) -> list[tuple[str, str]]:
@@ -42,6 +42,22 @@ def write_flagfile(experiment: Experiment, path: Path) -> None:
             "several no argument holds `,name=`."
         )
     flagfile.write(rows, path, comment=f"tfpt {__version__}: every setting of this experiment, defaults too.")
+
+
+def read_group(path: Path, group: str) -> Any:
+    """Returns one flag group of a file that `write_flagfile` wrote, without looking for the components named in it.
+
+    Raises:
+        UserError: the file is not right.
+    """
+    rows, cls = flagfile.read(path), config.GROUPS[group]
+    given = {item.name: rows[item.flag].value or "" for item in settings_of(group, cls) if item.flag in rows}
+    parsers = {item.name: item.parse for item in settings_of(group, cls)}
+    try:
+        values = {name: parsers[name](text) for name, text in given.items()}
+    except ValueError as error:
+        raise UserError(f"{path}: a setting of the group {group} {error}.") from error
+    return build(cls, group, values)
 
 
 def differences(a: Experiment, b: Experiment) -> list[str]:

@@ -52,13 +52,36 @@ class Run:
 
         if self.model_folder is None:
             raise UserError("The run published no model: --export.publish was false.")
-        return Servable.load(self.model_folder, trust=_own_packages(self.experiment))
+        task = self.experiment.task.instance
+        return Servable.load(self.model_folder, trust=_own_packages(self.experiment), task=task)
 
     def predict(self, examples: Sequence[str | Path | bytes]) -> dict[str, "np.ndarray"]:
-        """Answers raw examples: paths of files, or their bytes."""
+        """Answers raw examples: paths of files, or their bytes.
+
+        Returns:
+            The decoded answer by name, `[examples, ...]` each.
+
+        Raises:
+            UserError: one cannot be read or decoded; `tfpt predict` answers the others all the same.
+        """
+        import numpy as np
+        import tensorflow as tf
+
+        if isinstance(examples, str | bytes | Path) or not len(examples):
+            raise UserError("predict takes a list of paths or of bytes with at least one entry.")
         model = self.model
         (feature,) = {name for p in model.preprocessors.values() for name in p.raw_features}
-        return model.predict({feature: [e if isinstance(e, bytes) else Path(e).read_bytes() for e in examples]})
+        answers = []
+        for number, example in enumerate(examples):
+            name = f"example {number}" if isinstance(example, bytes) else str(example)
+            try:
+                raw = example if isinstance(example, bytes) else Path(example).read_bytes()
+                answers.append(model.predict({feature: [raw]}))
+            except OSError as error:
+                raise UserError(f"{name} cannot be read: {error.strerror or error}.") from error
+            except tf.errors.OpError as error:
+                raise UserError(f"{name} cannot be decoded.") from error
+        return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
     def export(self, folder: str | Path) -> Path:
         """Copies the published model into a folder of its own.
@@ -114,24 +137,58 @@ def fit_experiment(experiment: Experiment, *, console: Console, offline: bool = 
     experiment = record.output_paths(experiment)
     startup.start_tensorflow(experiment.runtime.threads)
     from tfpt.training.run_folder import RunFolder, free_name
-    from tfpt.training.setting import set_up
 
     if experiment.output.if_exists == "new":
         experiment = free_name(experiment)
     folder = RunFolder(Path(experiment.output.run_dir))
-    status = folder.status()
-    if status and experiment.output.if_exists == "fail":
+    if folder.status() and experiment.output.if_exists == "fail":
         raise UserError(f"--output.if_exists=fail, and {folder.path} holds a run; choose another --output.name.")
+    return _go(experiment, folder, console=console, offline=offline, again=False)
+
+
+def export_experiment(experiment: Experiment, *, console: Console, offline: bool = False) -> Run:
+    """Measures and publishes a trained experiment again.
+
+    Raises:
+        UserError: it was not trained to its end.
+    """
+    experiment = record.output_paths(experiment)
+    experiment = dataclasses.replace(experiment, export=dataclasses.replace(experiment.export, publish=True))
+    startup.start_tensorflow(experiment.runtime.threads)
+    from tfpt.training.run_folder import RunFolder
+
+    folder = RunFolder(Path(experiment.output.run_dir))
+    if not list(folder.path.glob("checkpoints/final-*")):
+        raise UserError(
+            f"--output.run_dir={folder.path} holds no run that was trained to its end; run `tfpt train` first."
+        )
+    return _go(experiment, folder, console=console, offline=offline, again=True)
+
+
+def _go(experiment: Experiment, folder: "RunFolder", *, console: Console, offline: bool, again: bool) -> Run:
+    """Does what is left of a run; of a finished one nothing, unless it is published again."""
+    from tfpt.evaluation.gate import parse_requirements
+    from tfpt.training import data_record
+    from tfpt.training.setting import set_up
+
     folder.check_same(experiment)
-    if status and status["state"] == "finished":
-        console.say(f"This experiment is finished; its results are in {folder.path}.")
-        return load_run(folder.path, experiment)
+    if not again and folder.is_finished():
+        return _finished(experiment, folder, console)
     _check_model_dir(experiment)
     setting = set_up(experiment, console=console)
+    if parse_requirements(experiment.export.require, setting.task.metric_names()) and not len(setting.splits.test):
+        raise UserError(
+            f"--export.require={experiment.export.require} is asked of the test split, and --input.split leaves none; give "
+            "it a share, such as 70,15,15."
+        )
+    data_record.check_same(folder.path, setting.data_record)
     for backbone in setting.backbones.values():
         for name in backbone.weight_files():
             fetch(name, offline=offline, console=console)
     with folder.held():
+        folder.check_same(experiment)
+        if not again and folder.is_finished():  # another process may have come first
+            return _finished(experiment, folder, console)
         console.set_log(folder.path / "log.txt")
         folder.write_experiment(experiment)
         try:
@@ -147,27 +204,20 @@ def fit_experiment(experiment: Experiment, *, console: Console, offline: bool = 
             folder.close()
 
 
-def export_experiment(experiment: Experiment, *, console: Console) -> Run:
-    """Measures and publishes a trained experiment again.
+def _finished(experiment: Experiment, folder: "RunFolder", console: Console) -> Run:
+    """Returns a finished run, if it also meets what is asked of the export now."""
+    from tfpt.evaluation.gate import check_requirements, parse_requirements
 
-    Raises:
-        UserError: it was not trained to its end.
-    """
-    experiment = record.output_paths(experiment)
-    startup.start_tensorflow(experiment.runtime.threads)
-    from tfpt.training.run_folder import RunFolder
-    from tfpt.training.setting import set_up
-
-    folder = RunFolder(Path(experiment.output.run_dir))
-    folder.check_same(experiment)
-    if not list(folder.path.glob("checkpoints/final-*")):
-        raise UserError(
-            f"--output.run_dir={folder.path} holds no run that was trained to its end; run `tfpt train` first."
+    run = load_run(folder.path, experiment)
+    measured = {name: found["value"] for name, found in run.metrics.get("test", {}).items()}
+    check_requirements(parse_requirements(experiment.export.require, list(measured)), measured)
+    console.say(f"This experiment is finished; its results are in {folder.path}.")
+    published = run.model_folder.parent if run.model_folder else None
+    if experiment.export.publish and published != Path(experiment.output.model_dir).resolve():
+        console.warn(
+            f"Nothing was exported to {experiment.output.model_dir} now; `tfpt export` with the same flags does it."
         )
-    setting = set_up(experiment, console=console)
-    with folder.held():
-        console.set_log(folder.path / "log.txt")
-        return _run(setting, folder, console)
+    return run
 
 
 def tell(run: Run, console: Console) -> None:
@@ -208,13 +258,11 @@ def load_run(folder: Path, experiment: Experiment) -> Run:
 
 
 def _run(setting: "Setting", folder: "RunFolder", console: Console) -> Run:
-    from tfpt.evaluation.gate import parse_requirements
-    from tfpt.training import fit as training
+    from tfpt.training.fit import train
 
-    parse_requirements(setting.experiment.export.require, setting.task.metric_names())
     folder.write_status("running")
     folder.write_json("environment.json", environment())
-    trained = training.train(setting, folder, console=console)
+    trained = train(setting, folder, console=console)
     model_folder = publish(setting, trained, folder, console)
     folder.write_status("finished", trained.progress, model=str(model_folder.resolve()) if model_folder else None)
     return load_run(folder.path, setting.experiment)
@@ -258,4 +306,7 @@ def _check_model_dir(experiment: Experiment) -> None:
 
 
 def _own_packages(experiment: Experiment) -> list[str]:
-    return [experiment.task.name.split(".")[0]] if "." in experiment.task.name else []
+    """Returns the packages outside tfpt that the experiment itself takes components from."""
+    components = [experiment.task, experiment.data, *experiment.backbone.values()]
+    modules = [c.name if c.instance is None else type(c.instance).__module__ for c in components]
+    return [module.split(".")[0] for module in modules]

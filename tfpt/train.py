@@ -4,6 +4,7 @@ First the new head alone on the frozen backbone, then what --train.unfreeze says
 goes on where it was.
 """
 
+import json
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -20,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         program="train",
         about=__doc__ or "",
         example="tfpt train --task=image_classification --data=digits --backbone=efficientnet_lite:lite0",
+        dry_run=True,
         argv=argv,
     )
 
@@ -35,6 +37,8 @@ def _train(parsed: flags.Parsed, console: Console) -> None:
 
     done = run.fit_experiment(parsed.experiment, console=console, offline=parsed.offline)
     run.tell(done, console)
+    if parsed.json:
+        print(json.dumps(done.metrics, indent=1, ensure_ascii=False))
 
 
 if __name__ == "__main__":

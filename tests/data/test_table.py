@@ -37,7 +37,7 @@ def test_splits_are_of_the_content(tmp_path):
 def test_pictures_of_a_table_train(tmp_path, fit, pictures):
     rows = [f"{path},{path.parent.name}\n" for path in sorted(pictures.rglob("*.png"))]
     (tmp_path / "table.csv").write_text("path,label\n" + "".join(rows) + "gone.png,red\n")
-    run = fit(tmp_path, data=f"csv:{tmp_path / 'table.csv'}", max_bad_fraction=0.1)
+    run = fit(tmp_path, data=f"csv:{tmp_path / 'table.csv'}", max_bad_fraction=0.1, export={"publish": False})
     assert run.metrics["test"]["accuracy"]["value"] >= 0
     assert (tmp_path / "run" / "splits.csv").read_text().count("table.csv:") == 37
 

@@ -1,4 +1,5 @@
 import io
+import os
 
 import numpy as np
 import pytest
@@ -19,11 +20,11 @@ def console(screen):
     return Console(stream=screen)
 
 
-def saved_at(saver, *orders, name="step"):
-    """Saves a variable whose value is the order."""
+def saved_at(saver, *updates, stage=0, name="step"):
+    """Saves variables whose value is the number of updates."""
     return [
-        saver.save(order, [tf.Variable(float(order)), tf.Variable([order])], {"at": order}, name=name)
-        for order in orders
+        saver.save((stage, count), [tf.Variable(float(count)), tf.Variable([count])], {"at": count}, name=name)
+        for count in updates
     ]
 
 
@@ -45,16 +46,63 @@ def test_values_and_plain_state_come_back(tmp_path, console):
 def test_only_the_newest_are_kept_and_series_are_apart(tmp_path, console):
     saver = Checkpoints(tmp_path, keep=2)
     saved_at(saver, 1, 2, 3)
-    saved_at(saver, 7, name="best-head")
-    assert sorted(f.name[-3:] for f in tmp_path.iterdir()) == ["002", "003", "007"]
+    saved_at(saver, 7, name="best")
+    kept = ["best-00-0000000007", "step-00-0000000002", "step-00-0000000003"]
+    assert sorted(f.name for f in tmp_path.iterdir()) == kept
     assert saver.latest(console=console).state == {"at": 3}
-    assert saver.latest(console=console, name="best-head").state == {"at": 7}
+    assert saver.latest(console=console, name="best").state == {"at": 7}
+
+
+def test_a_later_stage_is_newer_whatever_its_updates(tmp_path, console):
+    saver = Checkpoints(tmp_path, keep=2)
+    saved_at(saver, 40, stage=1)
+    saved_at(saver, 50, 60)
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["step-00-0000000060", "step-01-0000000040"]
+    assert saver.latest(console=console).state == {"at": 40}
+
+
+def test_exactly_one_moment_is_found_and_not_when_it_is_damaged(tmp_path):
+    saver = Checkpoints(tmp_path, keep=9)
+    saved_at(saver, 3, 6, name="best")
+    (newest,) = saved_at(saver, 3, stage=1, name="best")
+    assert saver.find((0, 3), name="best").state == {"at": 3}
+    assert restored(saver.find((0, 6), name="best")) == 6.0
+    assert saver.find((0, 4), name="best") is None
+    assert saver.find((0, 3), name="step") is None
+    (newest / "variables.index").write_bytes(b"")
+    assert saver.find((1, 3), name="best") is None
+
+
+def test_what_is_newer_is_forgotten_in_every_series(tmp_path):
+    saver = Checkpoints(tmp_path / "checkpoints", keep=9)
+    saver.forget_after((0, 0))  # before there is anything
+    for name in ("step", "best"):
+        saved_at(saver, 3, 6, 9, name=name)
+        saved_at(saver, 6, 12, stage=1, name=name)
+    saver.forget_after((0, 6))
+    kept = [f"{name}-00-000000000{count}" for name in ("best", "step") for count in (3, 6)]
+    assert sorted(f.name for f in saver.folder.iterdir()) == kept
+    saver.forget_after((0, 0))
+    assert list(saver.folder.iterdir()) == []
+
+
+def test_everything_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    synced = []
+
+    def fsync(handle):
+        folder = os.readlink(f"/proc/self/fd/{handle}")
+        synced.append((os.path.basename(folder), (tmp_path / "step-00-0000000001").exists()))
+
+    monkeypatch.setattr(checkpoints.os, "fsync", fsync)
+    (folder,) = saved_at(Checkpoints(tmp_path, keep=1), 1)
+    assert sorted(synced[:-1]) == sorted((file.name, False) for file in folder.iterdir())
+    assert synced[-1] == (tmp_path.name, True)  # the rename
 
 
 def test_the_same_order_again_replaces(tmp_path, console):
     saver = Checkpoints(tmp_path, keep=2)
     saved_at(saver, 5)
-    saver.save(5, [tf.Variable(-1.0), tf.Variable([-1])], {"at": "again"})
+    saver.save((0, 5), [tf.Variable(-1.0), tf.Variable([-1])], {"at": "again"})
     found = saver.latest(console=console)
     assert (found.state, restored(found)) == ({"at": "again"}, -1.0)
 
@@ -108,16 +156,8 @@ def test_what_was_not_finished_is_never_taken(tmp_path, console, monkeypatch):
     assert [f.name for f in tmp_path.iterdir() if f.name.startswith(".")] == []
 
 
-def test_clear_deletes_everything(tmp_path, console):
-    saver = Checkpoints(tmp_path / "checkpoints", keep=2)
-    saved_at(saver, 1)
-    saver.clear()
-    assert saver.latest(console=console) is None
-    assert not (tmp_path / "checkpoints").exists()
-
-
 def test_variables_of_another_shape_are_refused(tmp_path):
     saver = Checkpoints(tmp_path, keep=1)
-    folder = saver.save(1, [tf.Variable(np.zeros(3, "float32"))], {})
+    folder = saver.save((0, 1), [tf.Variable(np.zeros(3, "float32"))], {})
     with pytest.raises((ValueError, AssertionError)):
         checkpoints.restore(folder, [tf.Variable(np.zeros(4, "float32"))])

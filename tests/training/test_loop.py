@@ -2,6 +2,8 @@
 
 import dataclasses
 import io
+import os
+import signal
 
 import keras
 import numpy as np
@@ -109,6 +111,7 @@ class Bench:
     rows: list = dataclasses.field(default_factory=list)
     failed: list = dataclasses.field(default_factory=list)
     stop_at: int = 0
+    stop_in: str = "row"
     model: keras.Model = None
     progress: Progress = None
 
@@ -136,7 +139,7 @@ class Bench:
             evaluate=self._evaluate if evaluate else None,
         )
         self.saver = Checkpoints(self.folder, keep=options.keep_checkpoints)
-        console = Console(stream=io.StringIO())
+        self.console = console = Console(stream=io.StringIO())
         saved = self.saver.latest(console=console)
         if saved:
             values = {**saved.state, "pending": [tuple(pair) for pair in saved.state["pending"]]}
@@ -146,14 +149,25 @@ class Bench:
             self.progress = Progress()
         self.evaluated = []
         hooks = Hooks(
-            row=self.rows.append,
-            status=lambda progress: None,
+            begin=lambda rows: None,
+            row=self._row,
+            status=lambda progress: self._press(progress.step, "status"),
             failed=lambda examples: self.failed.extend(examples.tolist()),
-            interrupted=lambda: self.stop_at and self.progress.step >= self.stop_at,
         )
         train_stage(stage, self.progress, options, self.saver, console, hooks)
         self.final = [v.numpy() for v in stage.variables()]
         return [v.numpy() for v in self.model.variables]
+
+    def _row(self, row):
+        self.rows.append(row)
+        if row["split"] == "train":
+            self._press(row["step"], "row")
+
+    def _press(self, step, hook):
+        """Presses Ctrl-C once, at `stop_at`."""
+        if self.stop_at and step >= self.stop_at and hook == self.stop_in:
+            self.stop_at = 0
+            os.kill(os.getpid(), signal.SIGINT)
 
     def _evaluate(self):
         self.evaluated.append([v.numpy() for v in self.model.variables])
@@ -171,8 +185,34 @@ def test_the_weights_end_as_they_were_at_the_best_evaluation(bench):
     bench.scores = [3.0, 1.0, 2.0]
     weights = bench.run(epochs=3)
     assert_equal(weights, bench.evaluated[1])
-    assert bench.progress.best == {"loss": 1.0, "error": 1.0, "step": 6}
+    assert bench.progress.best == {"loss": 1.0, "error": 1.0, "total_steps": 6}
     assert [row["best"] for row in bench.rows if row["split"] == "validation"] == [True, True, False]
+
+
+def test_the_best_weights_of_an_abandoned_course_are_never_taken(bench):
+    bench.scores = [3.0, 1.0, 2.0]
+    stale = [tf.fill(v.shape, 7.0) for v in line().variables]
+    for order in ((0, 9), (0, 500), (1, 0)):
+        Checkpoints(bench.folder, keep=9).save(order, [tf.Variable(v) for v in stale], {}, name="best")
+    weights = bench.run(epochs=3, options=Train(batch_size=4, keep_checkpoints=9))
+    assert_equal(weights, bench.evaluated[1])
+
+
+def test_best_weights_that_are_damaged_are_said_and_the_last_ones_are_used(bench):
+    bench.scores = [1.0, 2.0]
+    damage, row = [], bench._row
+
+    def after_the_best(values):
+        row(values)
+        if values["split"] == "validation" and values["best"]:
+            (file,) = bench.folder.glob("best-*/variables.index")
+            damage.append(file.write_bytes(b""))
+
+    bench._row = after_the_best
+    weights = bench.run(epochs=2)
+    assert damage
+    assert_equal(weights, bench.evaluated[1])
+    assert "best weights is damaged; the stage's last weights are used" in bench.console.stream.getvalue()
 
 
 def test_the_best_weights_are_averages_where_there_are_some(bench):
@@ -211,23 +251,38 @@ def test_a_stage_that_patience_ended_does_not_go_on_when_it_is_started_again(ben
     assert again.progress.step == 4 * 3
 
 
-@pytest.mark.parametrize("stop_at", [1, 5, 6, 9])
-def test_a_stage_that_was_stopped_goes_on_bit_equal(bench, stop_at):
-    settings = {"epochs": 3, "ema": 0.9}
-    whole = Bench(bench.folder.parent / "whole")
-    weights = whole.run(**settings)
-    bench.stop_at = stop_at
+SETTINGS = {"epochs": 3, "ema": 0.9}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A stage that was never stopped, and its weights."""
+    bench = Bench(tmp_path_factory.mktemp("whole"))
+    return bench, bench.run(**SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("hook", "stop_at", "stops"),
+    # what is pressed after the state was saved stops after the next update, or at the end of the stage
+    [("row", 1, 1), ("row", 5, 5), ("row", 6, 6), ("row", 9, 9), ("status", 4, 5), ("status", 9, 9)],
+)
+def test_a_stage_that_was_stopped_goes_on_bit_equal(bench, whole, hook, stop_at, stops):
+    bench.stop_at, bench.stop_in = stop_at, hook
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        bench.run(**settings)
-    assert stop_at <= bench.progress.step < stop_at + 8
+        bench.run(**SETTINGS)
+    assert signal.getsignal(signal.SIGINT) is before
+    saved = bench.saver.latest(console=bench.console)
+    assert (saved.state["step"], bench.progress.step) == (stops, stops)
     again = Bench(bench.folder)
-    assert_equal(again.run(**settings), weights)
-    assert_equal(again.final, whole.final)
-    timing = ("seconds", "examples_per_second")
-    told, wanted = (
-        [{k: v for k, v in row.items() if k not in timing} for row in b.progress.history] for b in (again, whole)
-    )
-    assert told == wanted
+    wanted, weights = whole
+    assert_equal(again.run(**SETTINGS), weights)
+    assert_equal(again.final, wanted.final)
+    assert untimed(again.progress.history) == untimed(wanted.progress.history)
+
+
+def untimed(history):
+    return [{k: v for k, v in row.items() if k not in ("seconds", "examples_per_second")} for row in history]
 
 
 def test_steps_bound_a_stage_and_it_is_evaluated_at_its_end(bench):

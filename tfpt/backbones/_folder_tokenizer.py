@@ -142,7 +142,9 @@ def _byte_pairs(
         if absent or any(pair.count(" ") != 1 for pair in merges):
             raise ValueError(f"{min(absent, default='a line')} is not known")
     except ValueError as error:
-        raise UserError(f"--backbone=hf:{folder}: merges and vocabulary do not agree ({error}); fetch it again.") from error
+        raise UserError(
+            f"--backbone=hf:{folder}: merges and vocabulary do not agree ({error}); fetch it again."
+        ) from error
     return BytePairs(vocabulary=vocabulary, merges=merges, prefix_space=bool(prefix)), dict(ids)
 
 

@@ -66,8 +66,10 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 """KerasHub's class -> family, for those that are tested here."""
 
 
-def around(family: Family, *, begin: int | None, end: int | None) -> dict[str, tuple[int, ...]]:
-    """Returns `before`, `between` and `after` of the preprocessor.
+def around(
+    family: Family, *, begin: int | None, end: int | None
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Returns the special tokens before, between and after the texts.
 
     Args:
         family: says where they go.
@@ -77,12 +79,12 @@ def around(family: Family, *, begin: int | None, end: int | None) -> dict[str, t
     first = () if begin is None else (begin,)
     last = () if end is None else (end,)
     if family.around == "t5":
-        return {"before": (), "between": last, "after": last}
+        return (), last, last
     if family.around == "xlnet":
-        return {"before": (), "between": last, "after": last + first}
+        return (), last, last + first
     if family.around == "roberta":
-        return {"before": first, "between": last + last, "after": last}
-    return {"before": first, "between": last, "after": last}
+        return first, last + last, last
+    return first, last, last
 
 
 def network(backbone: Any, family: Family, *, pooling: str, name: str) -> "keras.Model":

@@ -31,7 +31,7 @@ _TYPES = {
 }
 _ACTIVATIONS = {"gelu": False, "gelu_new": True, "gelu_pytorch_tanh": True, "gelu_fast": True}
 """Name in config.json -> whether it is the approximation by tanh (Hendrycks & Gimpel, 2016, arXiv:1606.08415)."""
-_DOWNLOADED = ("*.json", "vocab.txt", "merges.txt", "*.model", "*.safetensors", "1_Pooling/config.json")
+_DOWNLOADED = ["*.json", "vocab.txt", "merges.txt", "*.model", "*.safetensors", "1_Pooling/config.json"]
 _PATIENCE = 10.0
 
 
@@ -66,7 +66,7 @@ class Hf(Backbone):
     def spec(self) -> Spec:
         """Answers from config.json."""
         folder, config = self._folder(), self._config()
-        kind, offset, width = _TYPES[config["model_type"]]
+        width = _TYPES[config["model_type"]][2]
         positions = self._positions()
         pipeline = _folder_tokenizer.read_json(folder / "sentence_bert_config.json", {})
         longest = pipeline.get("max_seq_length") or positions
@@ -76,7 +76,9 @@ class Hf(Backbone):
             value_range=(0.0, float(config["vocab_size"] - 1)),
             endpoints={"pooled": (config[width],), "sequence": (None, config[width])},
             licence=self._entry.licence if self._entry else "as published with the folder",
-            origin=self._entry.origin if self._entry else f"Hugging Face folder {self.argument} ({config['model_type']})",
+            origin=self._entry.origin
+            if self._entry
+            else f"Hugging Face folder {self.argument} ({config['model_type']})",
         )
 
     def preprocessor(self, options: "Input") -> "Preprocessor":
@@ -87,15 +89,20 @@ class Hf(Backbone):
         positions = self._positions()
         size = self.spec().size if options.max_length == "auto" else options.max_length
         if size > positions:
-            raise UserError(f"--input.max_length={size}: hf:{self.argument} has {positions} positions; write at most that.")
+            raise UserError(
+                f"--input.max_length={size}: hf:{self.argument} has {positions} positions; write at most that."
+            )
         _needs_text()
         found = _folder_tokenizer.read(self._folder(), self._config())
+        before, between, after = around(family, begin=found.begin, end=found.end)
         return Text(
             size=size,
             tokenizer=found.tokenizer,
+            before=before,
+            between=between,
+            after=after,
             inputs=family.inputs,
             padding=found.padding,
-            **around(family, begin=found.begin, end=found.end),
         )
 
     def build(self, size: int) -> "keras.Model":
@@ -112,7 +119,9 @@ class Hf(Backbone):
             backbone = converter.backbone_cls(**converter.convert_backbone_config(config))
             converter.convert_weights(backbone, tensors, config)
         except KeyError as error:
-            raise UserError(f"--backbone=hf:{self.argument}: {error.args[0]} is missing from config.json or weights.") from error
+            raise UserError(
+                f"--backbone=hf:{self.argument}: {error.args[0]} is missing from config.json or weights."
+            ) from error
         pooling = self._pooling()
         missing = [name for name in tensors.missing if "pooler" not in name or pooling == "pooler"]
         if missing:
@@ -159,7 +168,10 @@ class Hf(Backbone):
             raise UserError(
                 f"--backbone=hf:{self.argument}: its config.json says model_type {kind}; tfpt reads {', '.join(_TYPES)}."
             )
-        return {"num_hidden_layers": config.get("encoder_layers"), **config}  # BART's may have the one without the other
+        return {
+            "num_hidden_layers": config.get("encoder_layers"),
+            **config,
+        }  # BART's may have the one without the other
 
     def _positions(self) -> int:
         config = self._config()

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfpt.errors import UserError
 from tfpt.layers.trunk import Trunk
-from tfpt.serving.servable import DESCRIPTION, EXTRA, Answer, Servable, named
+from tfpt.serving.servable import DESCRIPTION, EXTRA, Answer, Servable, is_version, named
 from tfpt.serving.warmup import write_warmup
 from tfpt.startup import quiet_import
 
@@ -146,7 +146,7 @@ def publishing(model_dir: Path, version: str) -> Iterator[tuple[Path, Path]]:
 
 
 def _version_folder(model_dir: Path, version: str) -> Path:
-    taken = [int(f.name) for f in model_dir.iterdir() if f.name.isdigit()]
+    taken = [int(f.name) for f in model_dir.iterdir() if is_version(f.name)]
     final = model_dir / (str(max(taken, default=0) + 1) if version == "next" else version)
     if final.exists():
         raise UserError(f"--export.version={version}: {final} exists; write next or another number.")

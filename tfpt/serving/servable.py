@@ -84,16 +84,24 @@ class Servable:
         """
         folder = newest_version(Path(folder))
         values = _describe(folder)
-        if task is None:
-            task_class = _trusted("task", values["task"]["name"], trust, folder)
-            task = task_class(values["task"]["argument"], task_class.Config(**_tuples(values["task"]["config"])))
-        preprocessors = {
-            name: _trusted("preprocessor", kind, trust, folder).from_json(settings)
-            for name, (kind, settings) in values["preprocessors"].items()
-        }
-        loaded = tf.saved_model.load(str(folder))
-        signature = loaded.signatures["outputs"]
-        serve = loaded.signatures["serving_default"]
+        try:
+            if task is None:
+                task_class = _trusted("task", values["task"]["name"], trust, folder)
+                task = task_class(values["task"]["argument"], task_class.Config(**_tuples(values["task"]["config"])))
+            preprocessors = {
+                name: _trusted("preprocessor", kind, trust, folder).from_json(settings)
+                for name, (kind, settings) in values["preprocessors"].items()
+            }
+            loaded = tf.saved_model.load(str(folder))
+            signature, serve = loaded.signatures["outputs"], loaded.signatures["serving_default"]
+            state = values["state"]
+        except UserError:
+            raise
+        except (OSError, LookupError, TypeError, ValueError, AttributeError, tf.errors.OpError) as error:
+            reason = str(error).strip().partition("\n")[0][:200]
+            raise UserError(
+                f"--model={folder} is damaged ({type(error).__name__}: {reason}); export it again."
+            ) from error
 
         def outputs(inputs: Any) -> Any:
             named = inputs if isinstance(inputs, dict) else {"inputs": inputs}
@@ -104,9 +112,7 @@ class Servable:
 
         # The functions hold no reference to the loaded object, which owns the variables.
         outputs.loaded = answer.loaded = loaded  # type: ignore[attr-defined]
-        return cls(
-            task=task, state=values["state"], preprocessors=preprocessors, outputs=outputs, answer=answer, folder=folder
-        )
+        return cls(task=task, state=state, preprocessors=preprocessors, outputs=outputs, answer=answer, folder=folder)
 
     def predict(self, raw: Mapping[str, Sequence[bytes]], *, batch_size: int = 32) -> dict[str, np.ndarray]:
         """Answers raw examples.
@@ -199,6 +205,11 @@ def _unnamed(outputs: dict[str, Any]) -> Any:
     return outputs[SINGLE] if set(outputs) == {SINGLE} else outputs
 
 
+def is_version(name: str) -> bool:
+    """Tells whether a folder's name is a version number, as TensorFlow Serving reads it."""
+    return name.isascii() and name.isdecimal()
+
+
 def newest_version(folder: Path) -> Path:
     """Returns the folder itself when it is a bundle, else its version folder with the highest number.
 
@@ -207,7 +218,7 @@ def newest_version(folder: Path) -> Path:
     """
     if (folder / "saved_model.pb").is_file():
         return folder
-    versions = [f for f in folder.iterdir() if f.name.isdigit()] if folder.is_dir() else []
+    versions = [f for f in folder.iterdir() if is_version(f.name)] if folder.is_dir() else []
     if not versions:
         what = "holds no version folder" if folder.is_dir() else "is not there"
         raise UserError(

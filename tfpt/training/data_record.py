@@ -36,18 +36,22 @@ def describe(
 
 
 def check_same(folder: Path, now: dict[str, Any]) -> None:
-    """Refuses to go on with other data than the run in this folder began with.
+    """Refuses to go on with other data than the run in this folder has begun to learn from.
 
     Raises:
         UserError: it says how many examples there were and are.
     """
+    if not any(folder.glob("checkpoints/*-*")):
+        return  # nothing was learned yet, so the data may still be mended
     try:
         before = json.loads((folder / FILE).read_text(encoding="utf-8", errors="surrogateescape"))
-    except (OSError, ValueError):
-        return
-    if before["sha256"] == now["sha256"]:
-        return
-    counts = [", ".join(f"{n} {name}" for name, n in found["examples"].items()) for found in (before, now)]
+        if before["sha256"] == now["sha256"]:
+            return
+        counts = [", ".join(f"{n} {name}" for name, n in found["examples"].items()) for found in (before, now)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{folder / FILE} is damaged, so what the run has learned from is not known; choose another --output.name."
+        ) from error
     changed = f"{counts[0]} then, {counts[1]} now" if counts[0] != counts[1] else "the same number of others"
     raise UserError(
         f"--data={now['data']} is not what the run in {folder} was trained on ({changed}); restore it, pin the split with "

@@ -2,7 +2,6 @@
 
 import dataclasses
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -42,11 +41,13 @@ def train(setting: Setting, folder: RunFolder, *, console: Console) -> Trained:
     """Trains from where the run folder stands, and returns the float32 model.
 
     Raises:
-        UserError: the data is not what the run began with, or the model cannot be unfrozen as asked.
+        UserError: too many examples do not decode, or the model cannot be unfrozen as asked.
     """
     experiment = setting.experiment
     timings: dict[str, float] = {}
-    _write_data(setting, folder)
+    classes = setting.source.info().classes
+    write_csv(folder.path / "splits.csv", setting.index, setting.digests, setting.splits, classes=classes)
+    folder.write_json(data_record.FILE, setting.data_record)
     started = time.monotonic()
     keep_prepared(setting, folder, console=console)
     timings["prepare data"] = time.monotonic() - started
@@ -167,12 +168,3 @@ def _hooks(setting: Setting, folder: RunFolder) -> Hooks:
             check_failed(setting)
 
     return Hooks(row=folder.add_row, begin=folder.begin_history, status=status, failed=failed)
-
-
-def _write_data(setting: Setting, folder: RunFolder) -> None:
-    info = setting.source.info()
-    data = str(setting.experiment.data)
-    now = data_record.describe(data, info, setting.index, setting.digests, setting.splits, setting.notes)
-    data_record.check_same(Path(folder.path), now)
-    write_csv(folder.path / "splits.csv", setting.index, setting.digests, setting.splits, classes=info.classes)
-    folder.write_json(data_record.FILE, now)

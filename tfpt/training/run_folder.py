@@ -20,7 +20,7 @@ from tfpt.errors import UserError
 from tfpt.training.loop import Progress
 
 _FREE = re.compile(
-    r"output\.(if_exists|model_dir|report_examples)|export\..*|runtime\..*|train\.(checkpoint_\w+|keep_checkpoints)"
+    r"output\.(if_exists|name|run_dir|model_dir|report_examples)|export\..*|runtime\..*|train\.(checkpoint_\w+|keep_checkpoints)"
 )
 """Flags that may differ when a run goes on: they do not change what is learned."""
 
@@ -64,6 +64,11 @@ class RunFolder:
     def status(self) -> dict[str, Any] | None:
         """Returns what status.json says; None when there was no run."""
         return self.read_json("status.json")
+
+    def is_finished(self) -> bool:
+        """Tells whether the run in this folder came to its end."""
+        status = self.status()
+        return status is not None and status["state"] == "finished"
 
     def check_same(self, experiment: Experiment) -> None:
         """Refuses to go on with another experiment than the one that began here.

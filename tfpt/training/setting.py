@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tfpt import augment
 from tfpt.backbones import Backbone
@@ -12,6 +13,7 @@ from tfpt.data import DataSource, Index
 from tfpt.errors import UserError
 from tfpt.preprocessors import Preprocessor, distinct
 from tfpt.tasks import State, Task
+from tfpt.training import data_record
 from tfpt.training.pipeline import Prepared
 from tfpt.training.splits import Splits, split
 
@@ -32,6 +34,7 @@ class Setting:
         preprocessors: by trunk name.
         prepared: the examples after the host half.
         ops: augmentation.
+        data_record: what data.json holds.
         notes: what the user should know about the data.
     """
 
@@ -46,6 +49,7 @@ class Setting:
     preprocessors: Mapping[str, Preprocessor]
     prepared: Prepared
     ops: tuple[augment.Op, ...]
+    data_record: dict[str, Any]
     notes: tuple[str, ...]
 
 
@@ -100,6 +104,7 @@ def set_up(experiment: Experiment, *, console: Console) -> Setting:
         preprocessors=preprocessors,
         prepared=Prepared(source, distinct(preprocessors), threads=experiment.runtime.threads or os.cpu_count() or 1),
         ops=_ops(wanted, info.features),
+        data_record=data_record.describe(str(experiment.data), info, index, digests, splits, notes),
         notes=notes,
     )
 

@@ -105,8 +105,8 @@ _MINILM = Entry(
         "all-MiniLM-L6-v2 (sentence-transformers; Wang et al. 2020, arXiv:2002.10957), trained on 1.17 billion pairs of "
         "English sentences, packaged by Guardrails"
     ),
-    size=SIZE,
-    digest="sha256:DIGEST",
+    size=91618861,
+    digest="sha256:04b1622bdf2efd1182cf06be234900d203a263b6617ef5cc7919ce719d64fee1",
 )
 
 # As Keras 3.15 publishes them for `include_top=False`: path below storage.googleapis.com, and Keras' own digest.
