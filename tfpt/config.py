@@ -102,7 +102,8 @@ class Train:
 
     batch_size: int = setting(32, "Examples in one update, over all devices together.")
     accumulate: int = setting(
-        1, "Split each batch into this many parts and add their gradients up: less memory, the same update."
+        1,
+        "Split each batch into this many parts and add their gradients up: less memory, the same update but for batch normalisation and dropout, which see the parts.",
     )
     seed: int = setting(0, "Start of all randomness but the split's.")
     head_epochs: int = setting(
@@ -201,11 +202,6 @@ class Optim:
 class Runtime:
     """Where it runs."""
 
-    strategy: str = setting(
-        "auto",
-        "How devices share the work. auto: one GPU if there is one, else the CPU.",
-        choices=("auto", "one_device"),
-    )
     threads: int = setting(0, "CPU threads; 0: one a core.")
 
     def __post_init__(self) -> None:

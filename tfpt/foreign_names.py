@@ -99,7 +99,5 @@ FOREIGN_NAMES = {
     "config": "flagfile",
     "cfg": "flagfile",
     "num_threads": "runtime.threads",
-    "device": "runtime.strategy",
-    "distribution_strategy": "runtime.strategy",
 }
 """A name in Hugging Face, timm, Keras, Lightning or Model Maker -> our flag, with a value where only one fits."""

@@ -54,6 +54,11 @@ def test_pictures_and_class_names_of_hugging_face(tmp_path):
     assert source.info().features == {"image": "image", "label": "class"} and source.info().classes == ("cat", "dog")
     assert read(source) == [{"image": b"\x89PNG\0\xff", "label": 0}, {"image": b"\xff\xd8", "label": 1}]
     assert len(set(source.digests())) == 2
+    pictures.append(pictures[0])
+    unknown = table(image=pictures, label=[1, 0, -1]).replace_schema_metadata(content.schema.metadata)
+    write(tmp_path / "a.parquet", unknown)
+    with pytest.raises(UserError, match=r"1 row has no label in the column label: a\.parquet:3"):
+        Parquet(str(tmp_path / "a.parquet")).info()
 
 
 def test_refused(tmp_path, monkeypatch):

@@ -57,12 +57,27 @@ def test_each_example_is_scored_once_in_its_place_and_the_damaged_one_is_left_ou
     monkeypatch.setattr(scoring, "BATCH_SIZE", batch_size)
     prepared = Prepared(Greys(), [Plain(size=4)], threads=2)
     asked = np.array([7, 2, BAD, 11, 4, 19, 3])
-    found = score(servable, prepared, asked, console=Console(stream=io.StringIO()), what="Scoring")
+    options = {"console": Console(stream=io.StringIO()), "what": "Scoring"}
+    found = score(servable, prepared, asked, whole=[19, 2, BAD, 4, 18], **options)
     kept = np.array([7, 2, 11, 4, 19, 3])
     assert found.examples.tolist() == kept.tolist()
     assert prepared.failed == {BAD}
     assert found.statistics["label"].tolist() == (kept % 2).tolist()
     odd = 1 / (1 + np.exp(-kept / 10))
-    np.testing.assert_allclose(found.answers["scores"][:, 1], odd, rtol=1e-5)
-    assert found.answers["label"].tolist() == [b"odd"] * 6
-    assert all(len(value) == 6 for value in (*found.statistics.values(), *found.answers.values()))
+    assert set(found.kept) == {"scores"}
+    np.testing.assert_allclose(found.kept["scores"][:, 1], odd, rtol=1e-5)
+    assert all(len(value) == 6 for value in found.statistics.values())
+    # the whole answers of those that were asked for, in the order of the scored ones
+    assert kept[found.chosen].tolist() == [2, 4, 19]
+    np.testing.assert_allclose(found.answers["scores"][:, 1], odd[found.chosen], rtol=1e-5)
+    assert found.answers["label"].tolist() == [b"odd"] * 3
+    assert {"label", "score", "scores", "classes"} == set(found.answers)
+    assert all(len(value) == 3 for value in found.answers.values())
+
+
+def test_no_whole_answer_is_kept_unless_it_is_asked_for(servable):
+    prepared = Prepared(Greys(), [Plain(size=4)], threads=2)
+    found = score(servable, prepared, np.array([7, 2]), console=Console(stream=io.StringIO()), what="Scoring")
+    assert found.chosen.tolist() == []
+    assert all(len(value) == 0 for value in found.answers.values())
+    assert len(found.kept["scores"]) == 2

@@ -2,31 +2,42 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from tfpt import registry
 from tfpt.config import Input
+from tfpt.evaluation.measure import raw_examples
 from tfpt.serving import bundle, parity
 from tfpt.serving.servable import Servable
 from tfpt.tasks import Task
 from tfpt.training.assembly import assemble
-from tfpt.training.pipeline import Prepared
+from tfpt.training.pipeline import Prepared, evaluation_batches
 
-MODALITIES = {"image": ("tiny:conv", "folder:{pictures}")}
-"""A small backbone and data for each modality that a task can stand on; {pictures} is the folder of the fixture."""
+MODALITIES = {"image": ("tiny:conv", "folder:{pictures}"), "text": ("toys.toy_words", "csv:{texts}")}
+"""A small backbone and data for each modality that a task can stand on; {pictures} and {texts} are the fixtures' paths."""
 COUNT = 8
+TEXTS = ("good", "bad", "a good film", "not a good film, a bad one", "", "bad, bad and long " * 5, "good, I say", "bad!")
 
 
-def make(name, pictures):
-    """Returns a servable of a task with a random head, its data, and a few examples with what the task learned."""
+@pytest.fixture(scope="module")
+def paths(pictures, tmp_path_factory):
+    """Small data of each modality."""
+    texts = tmp_path_factory.mktemp("texts") / "texts.csv"
+    rows = [f'"{text}",{"no" if "bad" in text else "yes"}' for text in TEXTS]
+    texts.write_text("\n".join(["text,label", *rows]) + "\n")
+    return {"pictures": pictures, "texts": texts}
+
+
+def make(name, paths):
+    """Returns a servable of a task with a random head, a few examples' batch, and their raw values."""
     task = registry.find("task", name)()
     trunk, data = MODALITIES[task.modalities[0]]
     kind, argument = registry.split_reference(trunk)
     backbones = {"trunk": registry.find("backbone", kind)(argument)}
-    kind, argument = registry.split_reference(data.format(pictures=pictures))
+    kind, argument = registry.split_reference(data.format(**paths))
     source = registry.find("data", kind)(argument)
-    preprocessors = {"trunk": backbones["trunk"].preprocessor(Input(image_size=16))}
-    examples = np.arange(0, source.info().size, source.info().size // COUNT)[:COUNT]
+    info = source.info()
+    preprocessors = {"trunk": backbones["trunk"].preprocessor(Input(image_size=16)).for_features(info.features)}
+    examples = np.arange(0, info.size, info.size // COUNT)[:COUNT]
     state = task.adapt(source, examples)
     made = assemble(task, state, backbones, preprocessors, precision="float32", seed=0)
     random = np.random.default_rng(0)
@@ -34,24 +45,20 @@ def make(name, pictures):
         if variable.dtype == "float32":
             variable.assign(random.normal(size=variable.shape))
     servable = Servable.of(task=task, state=state, model=made.model, trunks=made.trunks, preprocessors=preprocessors)
-    return servable, source, examples
+    prepared = Prepared(source, list(preprocessors.values()), threads=1)
+    (batch,) = evaluation_batches(prepared, examples[np.newaxis], task=task, state=state)
+    return servable, batch, list(raw_examples(source, examples, preprocessors.values()))
 
 
 @pytest.mark.parametrize("name", registry.names("task"))
-def test_served_equals_decoded_predictions_before_and_after_save_and_load(name, pictures, tmp_path):
-    servable, source, examples = make(name, pictures)
-    task, state = servable.task, servable.state
-    (preprocessor,) = servable.preprocessors.values()
-    found = [source.example(tf.constant(k)) for k in examples]
-    raw = {feature: [one[feature].numpy() for one in found] for feature in preprocessor.raw_features}
-    hosted = [preprocessor.host(*map(tf.constant, one)) for one in zip(*raw.values(), strict=True)]
-    features = {preprocessor.feature: tf.stack([value for value, _ in hosted]), "weight": tf.ones([len(hosted)])}
-    frame = {preprocessor.feature: tf.nest.map_structure(lambda *parts: tf.stack(parts), *[f for _, f in hosted])}
-    inputs = task.batch(features, frame, state, False)["inputs"]
+def test_served_equals_decoded_predictions_before_and_after_save_and_load(name, paths, tmp_path):
+    servable, batch, examples = make(name, paths)
+    task, state, inputs, frame = servable.task, servable.state, batch["inputs"], batch["frame"]
     wanted = {k: v.numpy() for k, v in task.decode(task.predict(servable.model, inputs), frame, state).items()}
+    raw = {feature: [example[feature] for example in examples] for feature in examples[0]}
     _assert_same(servable.predict(raw), wanted)
     bundle.save(servable, tmp_path / "1", model_name=name)
-    found = parity.prove(tmp_path / "1", raw, wanted, batch_size=len(hosted))
+    found = parity.prove(tmp_path / "1", examples, wanted, batch_size=COUNT)
     assert (found.passed, found.reason) == (True, "")
     loaded = Servable.load(tmp_path)
     assert (type(loaded.task), loaded.state) == (type(task), state)
@@ -81,16 +88,12 @@ def test_a_task_defines_what_a_task_must(name):
 
 
 @pytest.mark.parametrize("name", registry.names("task"))
-def test_metrics_are_those_that_are_named(name, pictures):
-    servable, source, examples = make(name, pictures)
+def test_metrics_are_those_that_are_named(name, paths):
+    servable, batch, _ = make(name, paths)
     task = servable.task
-    prepared = Prepared(source, list(servable.preprocessors.values()), threads=1)
-    features, frame, _ = (
-        tf.data.Dataset.from_tensor_slices(examples).map(prepared.read).batch(COUNT).get_single_element()
-    )
-    batch = task.batch({**features, "weight": tf.ones([COUNT])}, frame, servable.state, False)
     loss_sum, weight_sum, outputs = task.loss(servable.model, batch, False)
     assert (loss_sum.shape, float(weight_sum)) == ((), COUNT)
     statistics = {k: v.numpy() for k, v in task.statistics(outputs, batch).items()}
     assert all(len(value) == COUNT for value in statistics.values())
     assert set(task.metrics(statistics, servable.state)) == set(task.metric_names())
+    assert set(task.kept_answers) <= set(task.decode(outputs, batch["frame"], servable.state))

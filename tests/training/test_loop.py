@@ -102,6 +102,45 @@ def test_an_example_that_could_not_be_read_trains_nothing_and_is_told():
     assert failed.tolist() == [-1, 5, -1]
 
 
+class Counted(Line):
+    """Counts the updates that it was told of."""
+
+    def __init__(self):
+        super().__init__()
+        self.updates = tf.Variable(0)
+
+    def after_update(self, model, step):
+        self.updates.assign_add(1)
+
+
+def test_an_update_that_float16_skips_moves_neither_averages_nor_what_follows_updates(monkeypatch):
+    far = X.copy()
+    far[5] = 1e18  # the loss is finite, and its gradient times the loss scale is not
+    monkeypatch.setitem(globals(), "X", far)
+    model, task = line(), Counted()
+    groups = [RateGroup(1.0, tuple(model.trainable_variables))]
+    optim = Optim(schedule="constant", warmup=0.0)
+    updates = Updates(groups, optim, learning_rate=0.1, steps=3, loss_scaling=True)
+    averages = Averages(model.variables, decay=0.5)
+    call = compiled_steps(task, model, updates, averages, accumulate=1)
+    rows = iter(batches(lambda: iter([(0, np.array([k, 1], np.int64)) for k in (5, 2, 5)]), batch_size=2))
+
+    def seen():
+        kept = [*model.variables, *averages.state, *updates.optimizers[0].variables]
+        return [v.numpy() for v in kept], int(task.updates)
+
+    start, found = seen(), []
+    for _ in range(3):
+        losses, *_ = call(rows, tf.constant(1))
+        assert np.isfinite(losses.numpy()).all()
+        found.append(seen())
+    assert [count for _, count in found] == [0, 1, 1]
+    assert_equal(found[0][0], start[0])
+    assert not np.array_equal(found[1][0][0], start[0][0])
+    assert not np.array_equal(found[1][0][2], start[0][2])
+    assert_equal(found[2][0], found[1][0])
+
+
 @dataclasses.dataclass
 class Bench:
     """A stage and what the loop told while it ran."""

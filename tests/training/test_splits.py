@@ -101,6 +101,14 @@ def test_groups_never_straddle():
         assert any("makes 30 groups of 300" in note for note in result.notes)
 
 
+def test_groups_that_share_a_content_are_one():
+    for seed in range(20):
+        contents = [f"x{k}" for k in range(60)] + ["x0"]  # the first group's first content again, in the last group
+        names = [f"g{k // 3}_{k}" for k in range(60)] + ["g19_60"]
+        _, places = run(contents, names=names, group="^(g\\d+)_", split_seed=seed)
+        assert {places[f"g{g}_{k}"] for g, k in ((0, 0), (0, 1), (19, 57), (19, 60))} == {places["g0_0"]}
+
+
 def test_group_without_brackets_is_the_whole_match():
     names = [f"patient{k % 10}_{k}" for k in range(100)]
     options = {"names": names, "labels": [0] * 100}

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfpt.config import Optim
+from tfpt.errors import UserError
 from tfpt.training.schedules import WarmUpAndDecay
 from tfpt.training.updates import LOSS_SCALE_START, RateGroup, Updates
 
@@ -61,6 +62,13 @@ def test_multiplier_zero_leaves_a_variable_bit_equal():
     assert np.array_equal(left.numpy(), start)
 
 
+def test_that_nothing_would_train_is_said():
+    (matrix,) = variables((2, 2))
+    for groups in ([RateGroup(0.0, (matrix,)), RateGroup(1.0, ())], []):
+        with pytest.raises(UserError, match=r"Nothing would train: --optim.head_multiplier=0.*--train.unfreeze"):
+            make(groups)
+
+
 def test_sgd_has_momentum():
     (matrix,) = variables((3, 4))
     value, velocity = matrix.numpy().astype(np.float64), 0.0
@@ -101,11 +109,11 @@ def test_an_overflow_skips_the_update_and_halves_the_scale():
     start = matrix.numpy()
     updates = make([RateGroup(1.0, (matrix,))], loss_scaling=True)
     compiled = tf.function(lambda g: updates.apply([g]))
-    compiled(tf.constant([[1.0, np.inf], [1.0, 1.0]]))
+    assert not compiled(tf.constant([[1.0, np.inf], [1.0, 1.0]]))
     assert np.array_equal(matrix.numpy(), start)
     assert float(updates.scale) == LOSS_SCALE_START / 2
     assert int(updates.optimizers[0].iterations) == 0
-    compiled(tf.ones([2, 2]) * updates.scale)
+    assert compiled(tf.ones([2, 2]) * updates.scale)
     assert not np.array_equal(matrix.numpy(), start)
     assert float(updates.scale) == LOSS_SCALE_START / 2
     assert int(updates.good_steps) == 1

@@ -125,8 +125,6 @@ class Folder(DataSource):
         for folder in set(folders):
             spelled[_class_name(folder)].add(folder)
         classes = tuple(sorted(spelled))
-        if len(classes) == 1:
-            self._raise_one_class(classes[0], files, depth)
         number = {folder: k for k, name in enumerate(classes) for folder in spelled[name]}
         return _Content(
             files=files,
@@ -134,8 +132,14 @@ class Folder(DataSource):
             splits=[named[file.split(b"/")[0]] if depth else "" for file in files],
             labels=np.array([number[folder] for folder in folders], np.int64),
             classes=classes,
-            notes=tuple(_notes(found, stray, depth, named, spelled)),
+            notes=(*_notes(found, stray, depth, named, spelled), *self._one_class(classes, files, depth)),
         )
+
+    def _one_class(self, classes: Sequence[str], files: Sequence[bytes], depth: int) -> Iterable[str]:
+        """Says how the folders below a single class would become classes."""
+        below = sorted({shown(b"/".join(file.split(b"/")[depth:-1])) for file in files})
+        if len(classes) == 1 and self.config.label == "top" and len(below) > 1:
+            yield f"All pictures are of one class, {classes[0]}; for the folders below it ({', '.join(below[:3])}, ...) write --data.label=path."
 
     @property
     def _where(self) -> str:
@@ -176,15 +180,6 @@ class Folder(DataSource):
         )
         seen = _counts(found.others) if found.others else f"only {len(found.folders)} folders without pictures"
         raise UserError(f"{where} holds no picture that can be read; found: {seen}; {wayout}.")
-
-    def _raise_one_class(self, name: str, files: list[bytes], depth: int) -> None:
-        where = self._where
-        below = {shown(b"/".join(file.split(b"/")[depth:-1])) for file in files}
-        sentence = f"{where} holds one class only, {name}; a classifier needs at least two"
-        if self.config.label == "top" and len(below) > 1:
-            examples = ", ".join(sorted(below)[:3])
-            raise UserError(f"{sentence}. For the folders below it ({examples}, ...) write --data.label=path.")
-        raise UserError(f"{sentence}; add a folder for each other class.")
 
 
 def _class_name(folder: bytes) -> str:

@@ -1,6 +1,7 @@
 """Small pictures for the report."""
 
 import io
+import warnings
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 """What tfpt reads; Pillow knows formats that start other programs."""
@@ -19,7 +20,7 @@ def thumbnail(encoded: bytes, side: int = 128) -> bytes | None:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(io.BytesIO(encoded), formats=FORMATS) as picture:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(encoded), formats=FORMATS) as picture:
             picture.draft("RGB", (2 * side, 2 * side))
             turned = ImageOps.exif_transpose(picture)
             if turned.mode.startswith("I;16"):

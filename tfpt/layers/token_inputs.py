@@ -26,7 +26,7 @@ class TokenInputs(keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns `[batch, length]` int32 each; length is at least 1, though all texts of a batch be missing."""
         tokens = tf.pad(inputs, [[0, 0], [0, tf.maximum(0, 1 - tf.shape(inputs)[1])], [0, 0]])
-        tokens = tf.ensure_shape(tokens, [None, inputs.shape[1], 2])
+        tokens = tf.ensure_shape(tokens, [None, inputs.shape[1] or None, 2])
         present = tokens[..., 0] > 0
         made = {
             "ids": tf.where(present, tokens[..., 0] - 1, self.padding),

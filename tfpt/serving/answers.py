@@ -12,10 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfpt.console import Console
+from tfpt.data._walk import PICTURES, walk
 from tfpt.errors import UserError
 from tfpt.serving.servable import Servable
 
-EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp")
 BATCH_SIZE = 32
 
 _BAD = (tf.errors.InvalidArgumentError, tf.errors.CancelledError)
@@ -46,15 +46,12 @@ def find_files(paths: Sequence[str]) -> list[str]:
     found: list[str] = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = [
-                str(Path(folder) / name)
-                for folder, _, names in os.walk(path)
-                for name in names
-                if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
-            ]
+            inside = walk(os.fsencode(path)).files
             if not inside:
-                raise UserError(f"{path} holds no picture; pictures end in {', '.join(EXTENSIONS)}.")
-            found += sorted(inside)
+                raise UserError(
+                    f"{path} holds no picture; pictures end in {', '.join(sorted(e.decode() for e in PICTURES))}."
+                )
+            found += [str(path / os.fsdecode(file)) for file in inside]
         elif path.exists():
             found.append(str(path))
         else:

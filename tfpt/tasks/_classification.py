@@ -40,7 +40,9 @@ class Classification(Task):
         info = source.info()
         if len(info.classes) < 2:
             raise UserError(
-                f"--data: classification needs at least two classes; {info.origin or 'the data'} has {len(info.classes)}."
+                f"--data={source.argument} holds one class only, {', '.join(info.classes)}; classification needs at least two."
+                if info.classes
+                else f"--data={source.argument} has no classes, which classification needs."
             )
         return {"classes": list(info.classes)}
 

@@ -104,8 +104,25 @@ def _keys(names: Sequence[str], digests: Sequence[bytes], group: str, notes: lis
                 "every name."
             )
         keys.append(text.encode("utf-8", "surrogatepass"))
+    keys = _joined_by_content(keys, digests)
     notes.append(f"--input.group={group} makes {len(set(keys))} groups of {len(keys)} examples.")
     return keys
+
+
+def _joined_by_content(keys: Sequence[bytes], digests: Sequence[bytes]) -> list[bytes]:
+    """Returns the keys with groups that share a content made one, under the smallest of their names."""
+    parent = {key: key for key in keys}
+
+    def root(key: bytes) -> bytes:
+        while parent[key] != key:
+            key = parent[key] = parent[parent[key]]
+        return key
+
+    first: dict[bytes, bytes] = {}
+    for key, digest in zip(keys, digests, strict=True):
+        a, b = root(key), root(first.setdefault(digest, key))
+        parent[max(a, b)] = min(a, b)
+    return [root(key) for key in keys]
 
 
 def _given(splits: Sequence[str], wanted: tuple[int, ...], notes: list[str]) -> tuple[np.ndarray, tuple[int, ...]]:
