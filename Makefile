@@ -11,7 +11,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/tfpt quickstart
 
 test: check
-	$(BIN)/tfpt fetch efficientnet_lite:lite0
+	$(BIN)/tfpt fetch efficientnet_lite:lite0 hf:minilm_l6
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(VENV)/.installed-dev
@@ -36,7 +36,7 @@ $(VENV)/.installed: $(VENV)/bin/python $(SETUP)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/bin/python $(SETUP)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,text,parquet]"
 	@touch $@ $(VENV)/.installed
 
 clean:

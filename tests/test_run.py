@@ -63,6 +63,17 @@ def test_files_and_bytes_are_answered(trained, pictures, tmp_path):
     assert (copy / "saved_model.pb").is_file()
     with pytest.raises(UserError, match="cannot be written"):
         trained.export(tmp_path / "copy")
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(file.read_bytes()[:60])
+    for wrong, says in (
+        ([file, tmp_path / "absent.png"], r"absent.png cannot be read: No such file"),
+        ([file, damaged], r"damaged.png cannot be decoded"),
+        ([b"no picture"], "example 0 cannot be decoded"),
+        (str(file), "takes a list"),
+        ([], "at least one"),
+    ):
+        with pytest.raises(UserError, match=says):
+            trained.predict(wrong)
 
 
 def test_another_experiment_in_the_same_folder_is_refused(trained, fit, pictures):
@@ -70,16 +81,20 @@ def test_another_experiment_in_the_same_folder_is_refused(trained, fit, pictures
         fit(trained.folder.parent, data=f"folder:{pictures}", epochs=3)
 
 
+REFUSED = {"require": "accuracy>1", "precision": "bfloat16"}
+
+
 @pytest.fixture(scope="module")
 def refused(fit, pictures, tmp_path_factory):
     """The folder of a run that the gate refused, and what was outside the run before and after it."""
     folder = tmp_path_factory.mktemp("gate")
+    shutil.copytree(pictures, folder / "data")
     keras.config.set_dtype_policy("float32")
     np.random.seed(5)
     random.seed(5)
     before = _surroundings()
     with pytest.raises(GateError, match="accuracy is") as error:
-        fit(folder, data=f"folder:{pictures}", require="accuracy>1", precision="bfloat16")
+        fit(folder, data=f"folder:{folder / 'data'}", **REFUSED)
     return folder, str(error.value), before, _surroundings()
 
 
@@ -103,6 +118,33 @@ def test_the_gate_publishes_nothing_and_keeps_the_results(refused):
     assert json.loads((folder / "run" / "metrics.json").read_text())["test"]["accuracy"]["value"] <= 1
     assert (folder / "run" / "report.html").exists()
     assert RunFolder(folder / "run").status()["state"] == "failed"
+
+
+def test_a_run_goes_on_only_with_the_data_that_it_learned_from(refused, fit):
+    folder, *_ = refused
+    more = folder / "data" / "red" / "more.png"
+    more.write_bytes((folder / "data" / "red" / "0.png").read_bytes() + b" ")
+    before = {f: f.stat().st_mtime_ns for f in (folder / "run").rglob("*") if f.name != ".lock"}
+    with pytest.raises(
+        UserError, match=r"--data=folder:.* is not what the run in .* was trained on \(.* then, .* now\)"
+    ):
+        fit(folder, data=f"folder:{folder / 'data'}", **REFUSED)
+    assert before == {f: f.stat().st_mtime_ns for f in (folder / "run").rglob("*") if f.name != ".lock"}
+    more.unlink()
+    with pytest.raises(GateError):  # it goes on from the trained model
+        fit(folder, data=f"folder:{folder / 'data'}", **REFUSED)
+
+
+def test_without_other_splits_the_export_is_proven_on_training_examples(fit, pictures, tmp_path):
+    options = {"data": f"folder:{pictures}", "split": (100, 0, 0), "epochs": 0}
+    run = fit(tmp_path, **options)
+    assert (run.metrics["parity"]["passed"], run.metrics["parity"]["examples"]) == (True, 36)
+    assert run.metrics["examples"] == {"train": 36}
+    assert not {"test", "validation", "baseline"} & set(run.metrics)
+    assert run.predict([next((pictures / "red").iterdir())])["scores"].shape == (1, 3)
+    with pytest.raises(UserError, match=r"--export.require=accuracy>0.5 is asked of the test split, and --input.split"):
+        fit(tmp_path / "gate", require="accuracy>0.5", **options)
+    assert not (tmp_path / "gate").exists()
 
 
 def test_a_run_leaves_no_global_state_behind(refused):

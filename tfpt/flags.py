@@ -48,6 +48,7 @@ class Bare:
         "", "The pretrained network it stands on: NAME:ARGUMENT; several: left=NAME:A,right=NAME:B."
     )
     model: str = setting("", "An exported model: its folder, or one of its version folders.")
+    text: str = setting("", "A text for `tfpt predict` to answer.")
     trust: str = setting("", "Package outside tfpt whose code a model may use; several with commas.")
     dry_run: bool = setting(False, "Walk one example through every station, print shapes and ranges, and stop.")
     offline: bool = setting(False, "Never use the network.")
@@ -81,6 +82,7 @@ class Parsed:
     paths: tuple[str, ...] = ()
     flagfile: Path | None = None
     model: str = ""
+    text: str = ""
     trust: tuple[str, ...] = ()
     dry_run: bool = False
     offline: bool = False
@@ -156,7 +158,7 @@ def parse(
         paths=tuple(paths),
         flagfile=flagfile,
         trust=tuple(filter(None, bare.trust.split(","))),
-        **{name: getattr(bare, name) for name in ("model", "dry_run", "offline", "json", "debug")},
+        **{name: getattr(bare, name) for name in ("model", "text", "dry_run", "offline", "json", "debug")},
     )
 
 

@@ -1,4 +1,4 @@
-"""Answers pictures with an exported model: files, or folders of pictures at any depth.
+"""Answers pictures, files or folders of them at any depth, or a text, with an exported model.
 
 Prints a table, or CSV or JSON lines for other programs. A file that cannot be decoded gets a line that says so, and the
 exit code is then 1; the others are answered all the same.
@@ -17,7 +17,7 @@ from tfpt.errors import UserError
 if TYPE_CHECKING:
     from tfpt.serving.answers import FileAnswer
 
-PROGRAM = "Answer pictures with an exported model."
+PROGRAM = "Answer pictures or a text with an exported model."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,8 +53,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def _predict(parsed: flags.Parsed, console: Console) -> int:
     options = parsed.options["predict"]
     model = parsed.model or (parsed.experiment.output.model_dir if parsed.experiment else "")
-    if not model or not parsed.paths:
-        raise UserError("Write --model=saved_models/NAME and the files or folders to answer.")
+    if not model or not (parsed.paths or parsed.text):
+        raise UserError('Write --model=saved_models/NAME and the files or folders to answer, or --text="...".')
+    if parsed.paths and parsed.text:
+        raise UserError("--text and files were given: write one of them.")
     app.start_tensorflow(parsed.options["runtime"].threads)
     from tfpt.atomic import atomic_text
     from tfpt.serving import answers
@@ -63,7 +65,11 @@ def _predict(parsed: flags.Parsed, console: Console) -> int:
     files = answers.find_files(parsed.paths)
     form = "jsonl" if parsed.json else options.format
     console = console if form == "table" else Console(stream=sys.stderr)
-    found = list(answers.answer_files(Servable.load(model, trust=parsed.trust), files, console=console))
+    servable = Servable.load(model, trust=parsed.trust)
+    if parsed.text:
+        found = [answers.answer_text(servable, parsed.text)]
+    else:
+        found = list(answers.answer_files(servable, files, console=console))
     if options.output:
         with atomic_text(options.output, errors="surrogateescape") as file:
             answers.write_answers(found, file, form="csv" if form == "table" else form, top=options.top)

@@ -122,7 +122,8 @@ def _prove(setting: "Setting", bundle: Path, scores: "Scores", metrics: dict[str
     from tfpt.serving import parity
 
     raw = raw_examples(setting.source, scores.examples[scores.chosen], setting.preprocessors.values())
-    found = parity.prove(bundle, raw, scores.answers, batch_size=scores.batch_size)
+    libraries = {library for p in setting.preprocessors.values() for library in p.libraries}
+    found = parity.prove(bundle, raw, scores.answers, batch_size=scores.batch_size, libraries=sorted(libraries))
     metrics["parity"] = dataclasses.asdict(found)
     if not found.passed:
         raise RuntimeError(

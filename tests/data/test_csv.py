@@ -240,7 +240,6 @@ def test_refused(put, tmp_path):
         "": "data.csv is empty",
         "\n\r\n": "data.csv is empty",
         "text,label\n": "data.csv holds no rows",
-        "text,label\na,x\nb,x\n": "one class only, x",
         "text,label\na,x\nb,c,y\n": r"data\.csv:3 has 3 columns where the first line has 2, separated by comma",
         'text,label\na,x\n"never closed,y\nc,z\n': r"data\.csv:3: unexpected end of data",
         'text,label\n"a" b,x\nc,z\n': r"data\.csv:2: ',' expected after '\"'",
@@ -265,6 +264,10 @@ def test_not_utf8(put):
         put(b"\xef\xbb\xbft\xfcxt,label\n").info()
     with pytest.raises(UserError, match=r"data\.csv:1: byte 0 .* UTF-16"):
         put("text,label\na,x\n".encode("utf-16")).info()
+
+
+def test_one_class_only_is_for_tasks_to_refuse(put):
+    assert put("text,label\na,x\nb,x\n").info().classes == ("x",)
 
 
 def test_digests_are_of_the_text_alone(put):

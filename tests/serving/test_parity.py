@@ -73,8 +73,7 @@ def test_a_fresh_process_answers_alike_until_a_weight_is_changed(tmp_path, pictu
     found = parity.prove(tmp_path / "1", iter(raw), expected, batch_size=2)
     assert (found.passed, found.examples, found.reason) == (True, 5, "")
     head.kernel.assign(head.kernel + 0.01 * np.random.default_rng(1).normal(size=(128, 3)))
-    bundle.save(servable, tmp_path / "2", model_name="m")
-    found = parity.prove(tmp_path / "2", raw, expected, batch_size=2)
+    found = parity.prove(tmp_path / "1", raw, servable.predict({"image": files}, batch_size=2), batch_size=2)
     assert not found.passed
     assert "a score differs" in found.reason
     data = tmp_path / "1" / "variables" / "variables.data-00000-of-00001"

@@ -15,7 +15,16 @@ from tfpt.training.pipeline import Prepared, evaluation_batches
 MODALITIES = {"image": ("tiny:conv", "folder:{pictures}"), "text": ("toys.toy_words", "csv:{texts}")}
 """A small backbone and data for each modality that a task can stand on; {pictures} and {texts} are the fixtures' paths."""
 COUNT = 8
-TEXTS = ("good", "bad", "a good film", "not a good film, a bad one", "", "bad, bad and long " * 5, "good, I say", "bad!")
+TEXTS = (
+    "good",
+    "bad",
+    "a good film",
+    "not a good film, a bad one",
+    "",
+    "bad, bad and long " * 5,
+    "good, I say",
+    "bad!",
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """A run that Ctrl-C stopped and that was started again ends as one that was never stopped, to the bit."""
 
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -11,6 +12,7 @@ from tfpt.training.run_folder import RunFolder
 
 TIMING = ("seconds", "examples_per_second")
 SETTINGS = {
+    "backbone": "toys.toy_pixels",
     "task_options": {"dropout": 0.3},
     "augment": "random_crop(pad=2)|flip",
     "head_epochs": 2,
@@ -48,6 +50,16 @@ def last_checkpoint(run, name="step"):
     return {n: reader.get_tensor(n) for n in names}
 
 
+def abandon(checkpoints):
+    """Damages the newest state, and leaves weights behind that were the best of the course which ended there."""
+    newest, before = sorted(checkpoints.glob("step-*"), reverse=True)[:2]
+    (newest / "state.txt").write_text("")
+    assert before.name[:7] == newest.name[:7] == "step-01"
+    best = max(checkpoints.glob("best-*"))
+    for updates in (int(before.name[-10:]) + 1, 10**9):
+        shutil.copytree(best, checkpoints / f"best-01-{updates:010d}")
+
+
 def untimed(history):
     return [{key: value for key, value in row.items() if key not in TIMING} for row in history]
 
@@ -66,12 +78,15 @@ def test_ctrl_c_then_again_ends_bit_equal(whole, fit, pictures, tmp_path, monkey
     assert steps["fine_tune"] - steps["head"] >= 6
     settings = {"data": f"folder:{pictures}", **SETTINGS}
     # in the head, at its end, in the middle of an epoch, at the very end: one run, stopped four times
-    for moment in (3, steps["head"], steps["head"] + 4, steps["fine_tune"]):
+    for moment in (3, steps["head"], steps["head"] + 7, steps["fine_tune"]):
         with monkeypatch.context() as patch:
             stop_after(patch, moment)
             with pytest.raises(KeyboardInterrupt):
                 fit(tmp_path, **settings)
         folder = RunFolder(tmp_path / "run")
         assert folder.status()["state"] == "interrupted"
-        assert moment <= folder.history()[-1]["total_steps"] <= moment + 1
+        assert folder.history()[-1]["total_steps"] == moment
+        if moment == steps["head"] + 7:
+            abandon(folder.path / "checkpoints")
     assert_same_end(fit(tmp_path, **settings), whole)
+    assert not list((tmp_path / "run" / "checkpoints").glob(f"*-{10**9:010d}"))

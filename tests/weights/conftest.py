@@ -13,7 +13,7 @@ import pytest
 
 from tfpt.weights import catalogue, fetch
 
-REAL_WEIGHTS = [name for name in catalogue.CATALOGUE if name.startswith("efficientnet_lite:")]
+REAL_WEIGHTS = [name for name in catalogue.CATALOGUE if name.startswith(("efficientnet_lite:", "hf:"))]
 STORAGES = {"f4": "FloatStorage", "f8": "DoubleStorage", "f2": "HalfStorage", "i8": "LongStorage", "b1": "BoolStorage"}
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from tfpt.backbones.applications import Applications
 from tfpt.backbones.efficientnet_lite import EfficientnetLite
+from tfpt.backbones.hf import Hf
 from tfpt.errors import UserError
 from tfpt.weights import catalogue
 from tfpt.weights.catalogue import CATALOGUE, Url
@@ -20,7 +21,9 @@ def test_every_entry_is_complete():
 
 
 def test_backbones_and_catalogue_agree():
-    named = [f for kind in (Applications, EfficientnetLite) for v in kind.variants() for f in kind(v).weight_files()]
+    named = [
+        f for kind in (Applications, EfficientnetLite, Hf) for v in kind.variants() for f in kind(v).weight_files()
+    ]
     assert sorted(named) == sorted(CATALOGUE)
 
 

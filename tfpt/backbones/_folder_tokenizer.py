@@ -48,7 +48,7 @@ def read(folder: Path, config: Mapping[str, Any]) -> FolderTokenizer:
     elif (folder / "merges.txt").is_file() or kind == "BPE":
         tokenizer, ids = _byte_pairs(folder, settings, whole)
     elif model is not None:
-        tokenizer, ids = _sentence_pieces(model, fairseq=fairseq)
+        tokenizer, ids = sentence_pieces(model, fairseq=fairseq)
     else:
         hint = f"; its tokenizer.json is {kind}, so the SentencePiece file is missing" if kind else ""
         raise UserError(
@@ -56,19 +56,27 @@ def read(folder: Path, config: Mapping[str, Any]) -> FolderTokenizer:
             f"tokenizer.json or one of {', '.join(_SENTENCE_PIECES)}."
         )
     ids |= {token["content"]: token["id"] for token in whole.get("added_tokens", [])}
-    named = {**read_json(folder / "special_tokens_map.json", {}), **settings}
+    return with_special(tokenizer, ids, {**read_json(folder / "special_tokens_map.json", {}), **settings})
+
+
+def with_special(tokenizer: "Tokenizer", ids: Mapping[str, int], named: Mapping[str, Any]) -> FolderTokenizer:
+    """Finds the special tokens.
+
+    Args:
+        tokenizer: the tokenizer.
+        ids: piece -> id.
+        named: `cls_token`, `bos_token`, ... -> piece, where the folder says so.
+    """
 
     def special(*roles: str, usual: Sequence[str]) -> int | None:
-        for name in (*(_content(named.get(role)) for role in roles), *usual):
-            if name in ids:
-                return ids[name]
-        return None
+        names = (*(_content(named.get(role)) for role in roles), *usual)
+        return next((ids[name] for name in names if name in ids), None)
 
     padding = special("pad_token", usual=("[PAD]", "<pad>"))
     return FolderTokenizer(
         tokenizer=tokenizer,
-        begin=special("cls_token", "bos_token", usual=("[CLS]", "<s>", "<|endoftext|>")),
-        end=special("sep_token", "eos_token", usual=("[SEP]", "</s>", "<|endoftext|>")),
+        begin=special("cls_token", "bos_token", usual=("[CLS]", "<cls>", "<s>", "<|endoftext|>")),
+        end=special("sep_token", "eos_token", usual=("[SEP]", "<sep>", "</s>", "<|endoftext|>")),
         padding=0 if padding is None else padding,
     )
 
@@ -119,8 +127,6 @@ def _word_pieces(
 def _byte_pairs(
     folder: Path, settings: Mapping[str, Any], whole: Mapping[str, Any]
 ) -> tuple["Tokenizer", dict[str, int]]:
-    from tfpt.layers.byte_pairs import BytePairs
-
     pre = whole.get("pre_tokenizer") or {"type": "ByteLevel"}
     if pre.get("type") != "ByteLevel" or not pre.get("use_regex", True):
         raise UserError(
@@ -129,39 +135,60 @@ def _byte_pairs(
         )
     if (folder / "merges.txt").is_file():
         ids = read_json(folder / "vocab.json")
-        lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
-        merges = tuple(line.rstrip("\r") for line in lines if line and not line.startswith("#version"))
+        merges = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
     else:
         ids = whole["model"]["vocab"]
-        merges = tuple(pair if isinstance(pair, str) else " ".join(pair) for pair in whole["model"]["merges"])
+        merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in whole["model"]["merges"]]
     prefix = _first(settings.get("add_prefix_space"), pre.get("add_prefix_space"), False)
-    vocabulary = _in_order(ids)
-    try:
-        known = {piece for pair in merges for piece in (*pair.split(" "), pair.replace(" ", ""))}
-        absent = known - set(ids)
-        if absent or any(pair.count(" ") != 1 for pair in merges):
-            raise ValueError(f"{min(absent, default='a line')} is not known")
-    except ValueError as error:
-        raise UserError(
-            f"--backbone=hf:{folder}: merges and vocabulary do not agree ({error}); fetch it again."
-        ) from error
-    return BytePairs(vocabulary=vocabulary, merges=merges, prefix_space=bool(prefix)), dict(ids)
+    return byte_pairs(ids, merges, prefix_space=bool(prefix), source=f"hf:{folder}")
 
 
-def _sentence_pieces(file: Path, *, fairseq: bool) -> tuple["Tokenizer", dict[str, int]]:
+def byte_pairs(
+    ids: Mapping[str, int], lines: Sequence[str], *, prefix_space: bool, source: str
+) -> tuple["Tokenizer", dict[str, int]]:
+    """Returns a byte-level BPE tokenizer and its pieces' ids.
+
+    Args:
+        ids: piece -> id.
+        lines: the merges, as merges.txt has them.
+        prefix_space: whether a text is read as if a space stood before it.
+        source: for the message.
+
+    Raises:
+        UserError: merges and vocabulary do not agree.
+    """
+    from tfpt.layers.byte_pairs import BytePairs
+
+    merges = tuple(line.rstrip("\r") for line in lines if line and not line.startswith("#version"))
+    pairs = [line.split(" ") for line in merges]
+    if not all(len(pair) == 2 and {*pair, "".join(pair)} <= set(ids) for pair in pairs):
+        raise UserError(f"--backbone={source}: its merges and its vocabulary do not agree; fetch it again.")
+    return BytePairs(vocabulary=_in_order(ids), merges=merges, prefix_space=prefix_space), dict(ids)
+
+
+def sentence_pieces(file: Path, *, fairseq: bool) -> tuple["Tokenizer", dict[str, int]]:
+    """Returns a SentencePiece tokenizer and its pieces' ids.
+
+    Args:
+        file: the model.
+        fairseq: whether ids are XLM-RoBERTa's.
+
+    Raises:
+        UserError: it is no such file.
+    """
     import tensorflow_text
 
     from tfpt.layers.sentence_pieces import SentencePieces
 
     content = file.read_bytes()
     model = base64.b64encode(content).decode("ascii")
-    if fairseq:
-        return SentencePieces(model=model, shift=1, unknown=_FAIRSEQ["<unk>"]), dict(_FAIRSEQ)
     try:
         reader = tensorflow_text.SentencepieceTokenizer(content)
         names = [name.decode() for name in reader.id_to_string(range(int(reader.vocab_size()))).numpy()]
     except Exception as error:  # whatever the op makes of a foreign file
         raise UserError(f"{file}: this is no SentencePiece model; fetch it again.") from error
+    if fairseq:
+        return SentencePieces(model=model, shift=1, unknown=_FAIRSEQ["<unk>"]), dict(_FAIRSEQ)
     return SentencePieces(model=model), {name: k for k, name in enumerate(names)}
 
 

@@ -103,7 +103,11 @@ def network(backbone: Any, family: Family, *, pooling: str, name: str) -> "keras
 
     from tfpt.layers.sequence_pooling import SequencePooling
 
-    inputs = {key: backbone.input[key] for key in family.inputs.values()}
+    given = backbone.input
+    inputs = {
+        key: given[key] if key in given else keras.Input((None,), dtype="int32", name=key)  # FNet has no mask
+        for key in family.inputs.values()
+    }
     output = backbone.output
     outputs = output if isinstance(output, dict) else {"sequence_output": output}
     sequence = outputs["encoder_sequence_output" if family.encoder else "sequence_output"]

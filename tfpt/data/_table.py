@@ -184,11 +184,6 @@ def read_table(found: Files, config: ColumnsConfig, open_file: Callable[[Path], 
         except LabelError as error:
             column = f"the column {', '.join(label_columns)}"
             raise UserError(f"{place[error.position]}: in {column}, {error}.") from error
-        if labels.kind != "number" and len(labels.classes) < 2:
-            raise UserError(
-                f"{files[0][0]}: the column {', '.join(label_columns)} holds one class only, {', '.join(labels.classes) or 'none'}; "
-                "a classifier needs at least two."
-            )
         said += [labels.note] if labels.note else []
         code = compact
     digests = np.frombuffer(bytes(rows.digests), np.uint8).reshape(-1, DIGEST)

@@ -57,7 +57,9 @@ def score(
     """
     rows = evaluation_plan(examples, batch_size=min(BATCH_SIZE, len(examples)), lengths=prepared.lengths)
 
-    @tf.function(autograph=False)
+    batches = evaluation_batches(prepared, rows, task=servable.task, state=servable.state)
+
+    @tf.function(autograph=False, input_signature=[batches.element_spec])  # one trace, whatever the lengths
     def step(batch: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         outputs = servable.outputs(batch["inputs"])
         return servable.task.statistics(outputs, batch), servable.task.decode(outputs, batch["frame"], servable.state)
@@ -66,7 +68,7 @@ def score(
     found: list[np.ndarray] = []
     gathered: list[dict[str, dict[str, np.ndarray]]] = []
     with console.track(what, total=len(examples), unit="examples") as track:
-        for done, batch in enumerate(evaluation_batches(prepared, rows, task=task, state=servable.state)):
+        for done, batch in enumerate(batches):
             counts = batch["weight"].numpy() > 0
             k = batch["example"].numpy()
             prepared.failed.update(int(i) for i in k[~batch["ok"].numpy()])

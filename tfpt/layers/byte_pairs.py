@@ -7,7 +7,7 @@ Sennrich et al., 2016 (arXiv:1508.07909); on bytes: Radford et al., "Language Mo
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -35,6 +35,7 @@ class BytePairs:
     vocabulary: tuple[str, ...]
     merges: tuple[str, ...]
     prefix_space: bool = False
+    libraries: ClassVar[tuple[str, ...]] = ("tensorflow_text",)
 
     def tokenize(self, texts: tf.Tensor) -> Tokens:
         """Returns the pieces of texts, `[batch]` strings."""
@@ -48,8 +49,9 @@ class BytePairs:
         splits = words.row_splits
         data = tf.io.decode_raw(tf.strings.reduce_join(texts), tf.uint8)
         lengths = tf.strings.length(words.flat_values)
-        word = tf.repeat(tf.range(tf.size(lengths)), lengths)
-        within = tf.range(tf.size(word)) - tf.gather(tf.cumsum(lengths, exclusive=True), word)
+        byte = tf.range(tf.size(data))
+        word = tf.searchsorted(tf.cumsum(lengths), byte, side="right")  # tf.repeat takes words times longest word
+        within = byte - tf.gather(tf.cumsum(lengths, exclusive=True), word)
         # A part of a word that is too long has a number of its own.
         part = tf.cumsum(tf.cast((within == 0) | (within % _LONGEST_WORD == 0), tf.int32)) - 1
         ids, position = self._merged(tf.gather(tf.constant(self._tables.bytes), tf.cast(data, tf.int32)), part)

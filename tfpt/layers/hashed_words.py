@@ -1,7 +1,7 @@
 """Words as numbers without a vocabulary: each word's hash."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
@@ -20,6 +20,7 @@ class HashedWords:
 
     buckets: int
     reserved: int = 0
+    libraries: ClassVar[tuple[str, ...]] = ()
 
     def tokenize(self, texts: tf.Tensor) -> Tokens:
         """Returns the numbers of the words of texts, `[batch]` strings."""

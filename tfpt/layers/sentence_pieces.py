@@ -5,7 +5,7 @@ Kudo & Richardson, "SentencePiece", 2018 (arXiv:1808.06226).
 
 import base64
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
@@ -25,6 +25,7 @@ class SentencePieces:
     model: str
     shift: int = 0
     unknown: int | None = None
+    libraries: ClassVar[tuple[str, ...]] = ("tensorflow_text",)
 
     def tokenize(self, texts: tf.Tensor) -> Tokens:
         """Returns the pieces of texts, `[batch]` strings."""

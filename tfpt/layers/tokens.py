@@ -1,7 +1,7 @@
 """What a tokenizer makes of a batch of texts, and what every tokenizer can do."""
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import tensorflow as tf
 
@@ -26,6 +26,9 @@ class Tokenizer(Protocol):
 
     Stateless means without lookup tables, which a SavedModel would have to track.
     """
+
+    libraries: ClassVar[tuple[str, ...]]
+    """Modules whose ops `tokenize` uses: whoever loads a bundle imports them first."""
 
     def tokenize(self, texts: tf.Tensor) -> Tokens:
         """Returns the tokens of texts, `[batch]` strings; bytes that are no UTF-8 do no harm."""

@@ -6,7 +6,7 @@ tensorflow_text's (Song et al., "Fast WordPiece Tokenization", 2021, arXiv:2012.
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
@@ -32,6 +32,7 @@ class WordPieces:
     vocabulary: tuple[str, ...]
     lowercase: bool = True
     unknown: str = "[UNK]"
+    libraries: ClassVar[tuple[str, ...]] = ("tensorflow_text",)
 
     def tokenize(self, texts: tf.Tensor) -> Tokens:
         """Returns the pieces of texts, `[batch]` strings."""

@@ -27,6 +27,11 @@ class Preprocessor:
     size: int
     """The side in pixels or the length in tokens of what it makes."""
 
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Modules beside TensorFlow whose ops the host half uses: whoever loads a bundle imports them first."""
+        return ()
+
     def for_features(self, features: Collection[str]) -> "Preprocessor":
         """Returns the preprocessor for data with these raw features: one that reads text pairs, for one."""
         return self

@@ -71,6 +71,11 @@ class Text(Preprocessor):
         return self.features
 
     @property
+    def libraries(self) -> tuple[str, ...]:
+        """Modules whose ops the tokenizer uses."""
+        return self.tokenizer.libraries
+
+    @property
     def _special(self) -> int:
         return len(self.before) + len(self.after) + (len(self.between) if len(self.features) == 2 else 0)
 

@@ -72,6 +72,14 @@ def answer_files(servable: Servable, files: Sequence[str], *, console: Console) 
             track.advance(len(part))
 
 
+def answer_text(servable: Servable, text: str) -> FileAnswer:
+    """Returns the answer to one text."""
+    features = [name for p in servable.preprocessors.values() for name in p.raw_features]
+    if features != ["text"]:
+        raise UserError(f"--text: the model takes {' and '.join(features)}, not a single text.")
+    return FileAnswer(path=text, answer=_rows(servable.predict({"text": [text.encode("utf-8", "replace")]}))[0])
+
+
 def _read(file: str) -> bytes | str:
     """Returns the file's bytes, or a sentence when it cannot be read."""
     try:

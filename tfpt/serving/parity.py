@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +49,12 @@ def choose(examples: np.ndarray, *, seed: int) -> np.ndarray:
 
 
 def prove(
-    bundle: Path, raw: Iterable[Mapping[str, bytes]], expected: Mapping[str, np.ndarray], *, batch_size: int
+    bundle: Path,
+    raw: Iterable[Mapping[str, bytes]],
+    expected: Mapping[str, np.ndarray],
+    *,
+    batch_size: int,
+    libraries: Collection[str] = (),
 ) -> Parity:
     """Compares a bundle's answers with the evaluated ones.
 
@@ -57,6 +62,7 @@ def prove(
         bundle: a version folder.
         raw: raw values by feature, one example after the other.
         expected: answer by name, `[examples, ...]` each.
+        libraries: modules that the fresh process imports beside TensorFlow.
         batch_size: of the evaluation: at another size floating-point sums differ in the last bits.
     """
     started = time.monotonic()
@@ -71,7 +77,16 @@ def prove(
                     writers[feature].write(value)
         result = Path(folder) / "answers.npz"
         script = Path(__file__).with_name("fresh_process.py")
-        command = [sys.executable, "-I", str(script), str(bundle.resolve()), folder, str(batch_size), str(result)]
+        command = [
+            sys.executable,
+            "-I",
+            str(script),
+            str(bundle.resolve()),
+            folder,
+            str(batch_size),
+            str(result),
+            *libraries,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL)
         seconds = time.monotonic() - started
         examples = len(next(iter(expected.values())))

@@ -1,6 +1,7 @@
 """The whole way from a raw example to an answer, as one object: host, device, predict, decode."""
 
 import dataclasses
+import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -92,11 +93,15 @@ class Servable:
                 name: _trusted("preprocessor", kind, trust, folder).from_json(settings)
                 for name, (kind, settings) in values["preprocessors"].items()
             }
+            for library in {library for p in preprocessors.values() for library in p.libraries}:
+                importlib.import_module(library)
             loaded = tf.saved_model.load(str(folder))
             signature, serve = loaded.signatures["outputs"], loaded.signatures["serving_default"]
             state = values["state"]
         except UserError:
             raise
+        except ModuleNotFoundError as error:
+            raise UserError(f"--model={folder} needs {error.name}: pip install 'tfpt[text]'.") from error
         except (OSError, LookupError, TypeError, ValueError, AttributeError, tf.errors.OpError) as error:
             reason = str(error).strip().partition("\n")[0][:200]
             raise UserError(

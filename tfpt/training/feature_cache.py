@@ -87,7 +87,9 @@ def cache_features(
         examples = examples[np.argsort(prepared.lengths[examples], kind="stable")]
     rows = evaluation_plan(examples, batch_size=min(batch_size, len(examples)))
 
-    @tf.function(autograph=False)
+    batches = evaluation_batches(prepared, rows, task=task, state=state)
+
+    @tf.function(autograph=False, input_signature=[batches.element_spec["inputs"]])  # one trace, whatever the lengths
     def endpoints(inputs: Any) -> Any:
         of_trunks = task.trunk_inputs(inputs, list(trunks))
         made = {name: trunk(of_trunks[name], training=False) for name, trunk in trunks.items()}
@@ -97,7 +99,7 @@ def cache_features(
     structure: Any = None
     done = 0
     with console.track("Running the frozen backbone once", total=len(examples), unit="examples") as track:
-        for batch in evaluation_batches(prepared, rows, task=task, state=state):
+        for batch in batches:
             fresh = min(rows.shape[1], len(examples) - done)
             prepared.failed.update(int(k) for k in batch["example"].numpy()[~batch["ok"].numpy()])
             values = {name: value for name, value in batch.items() if name not in ("example", "ok", "frame")}

@@ -1,0 +1,146 @@
+"""What each stage trains, on what, and when what is frozen is computed once."""
+
+import io
+
+import numpy as np
+import pytest
+from toys.toy_words import WIDTH
+
+from tfpt import keywords
+from tfpt.config import Input
+from tfpt.console import Console
+from tfpt.errors import UserError
+from tfpt.registry import find
+from tfpt.training import feature_cache, stages
+from tfpt.training.assembly import assemble
+from tfpt.training.fit import train
+from tfpt.training.run_folder import RunFolder
+from tfpt.training.setting import set_up
+
+SMALL = {"image_size": 8, "batch_size": 6, "head_epochs": 1, "epochs": 0, "precision": "float32", "split": (50, 25, 25)}
+
+
+@pytest.fixture(scope="module")
+def trained(pictures, tmp_path_factory):
+    """Trains without measuring: `trained(epochs=1)`; returns the outcome, what was said, and whether each wish for cached
+    features was granted. Equal settings are trained once."""
+    known = {}
+
+    def trained(*, share=feature_cache.SHARE_OF_MEMORY, **options):
+        key = repr((share, sorted(options.items())))
+        if key not in known:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(feature_cache, "SHARE_OF_MEMORY", share)
+                given = {"data": f"folder:{pictures}", "augment": "none", **SMALL, **options}
+                known[key] = _train(tmp_path_factory.mktemp("run"), patch, **given)
+        return known[key]
+
+    return trained
+
+
+def _train(folder, patch, *, task="image_classification", backbone="toys.toy_pixels", **options):
+    output = {"run_dir": str(folder)}
+    experiment = keywords.experiment_from_kwargs(task=task, backbone=backbone, output=output, **options)
+    console, cached = Console(stream=io.StringIO()), []
+
+    def cache_features(*args, **rest):
+        found = feature_cache.cache_features(*args, **rest)
+        cached.append(found is not None)
+        return found
+
+    patch.setattr(stages, "cache_features", cache_features)
+    run = RunFolder(folder)
+    try:
+        outcome = train(set_up(experiment, console=console), run, console=console)
+    finally:
+        run.close()
+    return outcome, console.stream.getvalue(), cached
+
+
+def head(outcome):
+    return [v.numpy() for v in outcome.assembly.head_variables()]
+
+
+def assert_same(one, other):
+    for ours, theirs in zip(head(one), head(other), strict=True):
+        assert np.abs(ours).max() > 1e-3
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def losses(outcome):
+    return [row["loss"] for row in outcome.progress.history]
+
+
+def test_features_that_do_not_fit_into_memory_are_computed_anew_and_nothing_else_changes(trained):
+    once, said, cached = trained()
+    assert (cached, "computed anew" in said) == ([True], False)
+    anew, said, cached = trained(share=0.0)
+    assert cached == [False]
+    assert "over half of the" in said
+    assert "computed anew in each epoch" in said
+    assert losses(anew) == pytest.approx(losses(once), abs=1e-5)
+    for ours, theirs in zip(head(anew), head(once), strict=True):
+        assert np.abs(ours).max() > 1e-3
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_a_head_that_is_all_there_is_is_trained_with_the_augmentation_that_was_asked_for(trained):
+    plain, *_ = trained()
+    shaded, _, cached = trained(augment="toys.toy_shade")
+    assert cached == []
+    assert losses(shaded) != pytest.approx(losses(plain), abs=1e-4)
+    automatic, _, cached = trained(augment="auto")
+    assert cached == [True]
+    assert losses(automatic) == pytest.approx(losses(plain), abs=1e-6)
+    assert trained(augment="toys.toy_shade", epochs=1, unfreeze="none", steps=1)[2] == []
+
+
+def test_a_head_that_is_the_first_of_two_stages_is_trained_on_cached_features(trained):
+    _, said, cached = trained(augment="toys.toy_shade", epochs=1, steps=1)
+    assert cached == [True]
+    assert "Random changes of examples start with the second stage" in said
+
+
+@pytest.mark.parametrize(("accumulate", "trains"), [(1, True), (2, False)])
+def test_batch_norm_is_trained_only_where_a_part_of_the_batch_is_large_enough(trained, accumulate, trains):
+    # the head starts at zero, so nothing below it gets a gradient before the second update
+    options = {"batch_size": 16, "accumulate": accumulate, "head_epochs": 0, "epochs": 1, "steps": 2, "warmup": 0.0}
+    outcome, *_ = trained(split=(100, 0, 0), **options)
+    backbone = find("backbone", "tiny")()
+    preprocessor = backbone.preprocessor(Input(image_size=8))
+    state = {"classes": ["a", "b", "c"]}
+    task = find("task", "image_classification")()
+    start = assemble(task, state, {"trunk": backbone}, {"trunk": preprocessor}, precision="float32", seed=0)
+    pairs = zip(start.trunks["trunk"].variables, outcome.assembly.trunks["trunk"].variables, strict=True)
+    moved = {a.path.rpartition("/")[2] for a, b in pairs if not np.array_equal(a.numpy(), b.numpy())}
+    assert moved == {"kernel"} | ({"gamma", "beta", "moving_mean", "moving_variance"} if trains else set())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"unfreeze": "last:7"}, "--train.unfreeze=last:7: the backbone has 6 groups"),
+        ({"unfreeze": "regex:absent"}, "--train.unfreeze=regex:absent: no variable matches"),
+    ],
+)
+def test_a_stage_that_cannot_be_is_said_before_anything_is_trained(pictures, tmp_path, monkeypatch, options, says):
+    with pytest.raises(UserError, match=says):
+        _train(tmp_path, monkeypatch, data=f"folder:{pictures}", **{**SMALL, "epochs": 1}, **options)
+    assert not (tmp_path / "checkpoints").exists()
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_texts_of_varying_length_are_cached_where_the_pooled_output_is_all_that_is_read(trained, tmp_path):
+    words = np.random.default_rng(0).choice(["fine", "day", "sea", "tree"], (150, 6))
+    rows = [f"{' '.join(row[: k % 6])} {'good' if k % 2 else 'bad'},{k % 2}" for k, row in enumerate(words)]
+    (tmp_path / "texts.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    options = {"data": f"csv:{tmp_path / 'texts.csv'}", "backbone": "toys.toy_words", "task": "text_classification"}
+    once, _, cached = trained(**options)
+    assert cached == [True]
+    assert head(once)[0].shape == (WIDTH, 2)
+    # a task that reads every word's vector, whose number varies
+    anew, said, cached = trained(**{**options, "task": "toys.toy_mean"})
+    assert cached == [False]
+    assert "outputs differ in length: they are computed anew in each epoch" in said
+    assert anew.progress.total_steps == once.progress.total_steps
+    assert np.abs(head(anew)[0]).max() > 1e-3
