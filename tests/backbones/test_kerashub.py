@@ -35,10 +35,6 @@ TEXT = {
 }
 VISION = {"image_shape": (32, 32, 3), "patch_size": 8, "num_layers": 2, "num_heads": 2, "hidden_dim": 8}
 IMAGE = {
-    "CSPNet": {
-        "stem_filters": 8, "stem_kernel_size": 3, "stem_strides": 1, "stackwise_depth": [1, 1], "stackwise_strides": 2,
-        "stackwise_num_filters": [8, 16], "block_type": "dark_block",
-    },
     "DINOV2": {**VISION, "intermediate_dim": 12},
     "DINOV3": {**VISION, "intermediate_dim": 12},
     "DeiT": {**VISION, "intermediate_dim": 12},
@@ -146,6 +142,10 @@ def test_a_text_family(name, tmp_path):
     assert np.isfinite(trunk(values)["pooled"]).all()
 
 
+def test_every_family_of_pictures_is_tested():
+    assert {f"{name}Backbone" for name in IMAGE} == set(_IMAGES)
+
+
 @pytest.mark.parametrize("name", sorted(IMAGE))
 def test_an_image_family(name, tmp_path):
     import keras_hub
@@ -166,13 +166,13 @@ def test_an_image_family(name, tmp_path):
     outputs = network(pictures)
     assert set(outputs) == set(spec.endpoints)
     assert outputs["pooled"].shape == (2, *spec.endpoints["pooled"])
-    theirs = saved({saved.input_names[0]: pictures} if isinstance(saved.input, dict) else pictures)
+    theirs = saved({next(iter(saved.input)): pictures} if isinstance(saved.input, dict) else pictures)
     kind = _IMAGES[f"{name}Backbone"]
     expected = theirs[:, 0] if kind == "cls" else np.mean(theirs, axis=(1, 2) if kind == "map" else 1)
     np.testing.assert_allclose(outputs["pooled"], expected, atol=1e-5)
     variables = [id(v) for group in backbone.groups(network) for layer in group for v in layer.variables]
     assert sorted(variables) == sorted(id(v) for v in network.variables)
-    assert len(backbone.groups(network)) >= 3
+    assert len(backbone.groups(network)) >= 2
     if kind != "map":
         with pytest.raises(UserError, match="32 x 32 pixels only"):
             backbone.build(40)

@@ -1,5 +1,5 @@
 import io
-import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,8 +90,8 @@ def test_everything_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch
     synced = []
 
     def fsync(handle):
-        folder = os.readlink(f"/proc/self/fd/{handle}")
-        synced.append((os.path.basename(folder), (tmp_path / "step-00-0000000001").exists()))
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        synced.append((path.name, (tmp_path / "step-00-0000000001").exists()))
 
     monkeypatch.setattr(checkpoints.os, "fsync", fsync)
     (folder,) = saved_at(Checkpoints(tmp_path, keep=1), 1)

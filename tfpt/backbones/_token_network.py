@@ -103,6 +103,8 @@ def network(backbone: Any, family: Family, *, pooling: str, name: str) -> "keras
 
     from tfpt.layers.sequence_pooling import SequencePooling
 
+    if type(backbone).__name__ == "XLNetBackbone":
+        _mend_mask(backbone.get_layer("encoder_block_attn_mask_layer"))
     given = backbone.input
     inputs = {
         key: given[key] if key in given else keras.Input((None,), dtype="int32", name=key)  # FNet has no mask
@@ -118,6 +120,18 @@ def network(backbone: Any, family: Family, *, pooling: str, name: str) -> "keras
     else:
         pooled = SequencePooling(pooling, name="pooled")(sequence, inputs[family.inputs["mask"]])
     return keras.Model(inputs, {"pooled": pooled, "sequence": sequence}, name=re.sub(r"\W", "_", name))
+
+
+def _mend_mask(layer: Any) -> None:
+    """Makes KerasHub's XLNet mask each text's own padding.
+
+    KerasHub 0.32 reshapes the mask `[batch, length]` to `[length, batch]` where it means to transpose it, so texts of a
+    batch get parts of each other's. What is handed over here comes out transposed.
+    """
+    from keras import ops
+
+    call = layer.call
+    layer.call = lambda mask, mlen=None: call(ops.reshape(ops.transpose(mask), ops.shape(mask)), mlen)
 
 
 def groups(model: "keras.Model") -> list[list["keras.layers.Layer"]]:

@@ -21,20 +21,14 @@ if TYPE_CHECKING:
 # Networks for pictures: what becomes of their output. A map is averaged; of a sequence, cls or mean.
 _IMAGES = MappingProxyType(
     {
-        "CSPNetBackbone": "map",
         "DINOV2Backbone": "cls",
         "DINOV3Backbone": "cls",
         "DeiTBackbone": "cls",
         "DenseNetBackbone": "map",
-        "EfficientNetBackbone": "map",
-        "HGNetV2Backbone": "map",
-        "MiTBackbone": "map",
-        "MobileNetBackbone": "map",
         "ResNetBackbone": "map",
         "SwinTransformerBackbone": "mean",
         "VGGBackbone": "map",
         "ViTBackbone": "cls",
-        "XceptionBackbone": "map",
     }
 )
 _SIDE = 224
