@@ -13,7 +13,6 @@ from tfpt.backbones.hf import Hf
 from tfpt.config import Input
 from tfpt.errors import UserError
 
-
 WIDTH, LAYERS, WIDE, POSITIONS, WORDS = 8, 2, 12, 20, 14
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "##c", "d", "é", "e", ",", "D", "##d", "x"]
 CONFIG = {

@@ -183,6 +183,7 @@ def test_mistakes_are_one_sentence(tmp_path):
         with pytest.raises(UserError) as raised:
             make()
         assert "\n" not in str(raised.value)
+        assert str(raised.value).count("kerashub:") == 1
         return str(raised.value)
 
     assert "no such folder" in message(lambda: Kerashub(str(tmp_path / "absent")).spec())

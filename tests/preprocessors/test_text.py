@@ -1,3 +1,4 @@
+import base64
 import io
 import json
 import subprocess
@@ -63,14 +64,19 @@ def tokenizer(request):
     if request.param == "byte_pairs":
         return ours(request.getfixturevalue("byte_pairs"))
     if request.param == "sentence_pieces":
-        import base64
-
         return SentencePieces(base64.b64encode(request.getfixturevalue("sentence_pieces")).decode())
     return WordPieces(PIECES) if request.param == "word_pieces" else HashedWords(100, reserved=4)
 
 
 def bert(size=16, **fields):
     return Text(size=size, tokenizer=WordPieces(PIECES), before=(2,), between=(3,), after=(3,), **fields)
+
+
+def listed(tokens):
+    """Returns ids, and pairs of start and end, of each text."""
+    starts, ends = tokens.starts.to_list(), tokens.ends.to_list()
+    pairs = [list(zip(start, end, strict=True)) for start, end in zip(starts, ends, strict=True)]
+    return tokens.ids.to_list(), pairs
 
 
 def as_lists(preprocessor, *raw):
@@ -166,10 +172,9 @@ def test_word_pieces_are_those_of_bert():
             )
         )
         made = WordPieces(tuple(model["vocab"]), lowercase).tokenize(tf.constant(texts))
-        for k, expected in enumerate(theirs.encode_batch(texts)):
-            assert made.ids[k].numpy().tolist() == expected.ids, texts[k]
-            pairs = list(zip(made.starts[k].numpy().tolist(), made.ends[k].numpy().tolist(), strict=True))
-            assert pairs == expected.offsets, texts[k]
+        for text, ids, offsets, expected in zip(texts, *listed(made), theirs.encode_batch(texts), strict=True):
+            assert ids == expected.ids, repr(text)
+            assert offsets == expected.offsets, repr(text)
 
 
 @pytest.mark.parametrize("prefix_space", [False, True])
@@ -179,11 +184,10 @@ def test_byte_pairs_are_those_of_gpt2(byte_pairs, prefix_space):
     mixed = ["".join(random.choice(list("ab 's\n\t.1é中\u00a0 "), random.integers(0, 30))) for _ in range(300)]
     texts = [*CORPUS, *mixed, *(t for t in HOSTILE if isinstance(t, str) and len(t) < 1000), "aaaaaaa aaa a"]
     made = ours(byte_pairs, prefix_space=prefix_space).tokenize(tf.constant(texts))
-    for k, expected in enumerate(byte_pairs.encode_batch(texts)):
-        assert made.ids[k].numpy().tolist() == expected.ids, repr(texts[k])
+    for text, ids, offsets, expected in zip(texts, *listed(made), byte_pairs.encode_batch(texts), strict=True):
+        assert ids == expected.ids, repr(text)
         if not prefix_space:  # where there is no such space in the text, offsets are a matter of taste
-            pairs = list(zip(made.starts[k].numpy().tolist(), made.ends[k].numpy().tolist(), strict=True))
-            assert pairs == expected.offsets, repr(texts[k])
+            assert offsets == expected.offsets, repr(text)
 
 
 def test_every_byte_has_a_character():
@@ -192,8 +196,6 @@ def test_every_byte_has_a_character():
 
 
 def test_sentence_pieces_are_the_packages(sentence_pieces):
-    import base64
-
     import sentencepiece
 
     package = sentencepiece.SentencePieceProcessor(model_proto=sentence_pieces)
@@ -247,29 +249,36 @@ def test_the_feature_can_have_another_name():
     assert bert().for_features({"text_pair"}).reading("title").raw_features == ("title", "title_pair")
 
 
-def test_a_process_without_tfpt_answers(tokenizer, tmp_path):
-    """The tokenizer in the served graph holds no table that would have to be tracked, and needs tensorflow_text alone."""
-    preprocessor = Text(size=20, tokenizer=tokenizer, before=(0,), after=(1,))
+@pytest.mark.parametrize("extra", ["tensorflow_text", ""])
+def test_a_process_without_tfpt_answers(extra, byte_pairs, sentence_pieces, tmp_path):
+    """The tokenizer in the served graph holds no table that would have to be tracked, and needs tensorflow_text at most."""
+    made = {"hashed_words": HashedWords(100, reserved=4)}
+    if extra:
+        content = base64.b64encode(sentence_pieces).decode()
+        made = {"bytes": ours(byte_pairs), "sentences": SentencePieces(content), "words": WordPieces(PIECES)}
+    preprocessors = {name: Text(size=20, tokenizer=one, before=(0,), after=(1,)) for name, one in made.items()}
     module = tf.Module()
     module.answer = tf.function(
-        lambda text: preprocessor.host_batch(text)[0],
+        lambda text: {name: one.host_batch(text)[0] for name, one in preprocessors.items()},
         input_signature=[tf.TensorSpec([None], tf.string)],
         autograph=False,
     )
     tf.saved_model.save(module, str(tmp_path / "saved"))
     raw = [text if isinstance(text, bytes) else text.encode() for text in HOSTILE]
-    foreign = ["tfpt", "keras_hub", *(["tensorflow_text"] if isinstance(tokenizer, HashedWords) else [])]
     program = tmp_path / "program.py"
     program.write_text(
         f"""
+import json
 import sys
 import tensorflow as tf
-{"" if "tensorflow_text" in foreign else "import tensorflow_text"}
-answer = tf.saved_model.load("saved").answer(tf.constant({raw!r}))
-assert not set({foreign}) & set(sys.modules)
-open("answer", "w").write(str(answer.numpy().tolist()))
+{f"import {extra}" if extra else ""}
+answers = tf.saved_model.load("saved").answer(tf.constant({raw!r}))
+assert not ({{"tfpt", "keras_hub", "tensorflow_text"}} - {{{extra!r}}}) & set(sys.modules)
+open("answers", "w").write(json.dumps({{name: value.numpy().tolist() for name, value in answers.items()}}))
 """
     )
     subprocess.run([sys.executable, program], check=True, capture_output=True, cwd=tmp_path)
-    answer = json.loads((tmp_path / "answer").read_text())
-    assert answer == preprocessor.host_batch(tf.constant(raw))[0].numpy().tolist()
+    answers = json.loads((tmp_path / "answers").read_text())
+    assert answers == {
+        name: one.host_batch(tf.constant(raw))[0].numpy().tolist() for name, one in preprocessors.items()
+    }

@@ -27,8 +27,9 @@ class Preset:
         Raises:
             UserError: the preset cannot be had, or has no such file.
         """
+        path = self.path(file)
         try:
-            return json.loads(self.path(file).read_text(encoding="utf-8"))
+            return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"--backbone=kerashub:{self.name}: its {file} cannot be read ({error}).") from error
 

@@ -129,7 +129,7 @@ class Hf(Backbone):
                 f"--backbone=hf:{self.argument}: {len(missing)} tensors are missing from the weights, {missing[0]} among "
                 "them; the folder is not complete, or holds another model."
             )
-        pass  # MUT
+        _as_configured(backbone, config)
         _fold_token_types(backbone, tensors)
         self.loaded = tensors
         return network(backbone, FAMILIES[type(backbone).__name__], pooling=pooling, name=f"hf:{self.argument}")

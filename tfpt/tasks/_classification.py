@@ -40,9 +40,9 @@ class Classification(Task):
         info = source.info()
         if len(info.classes) < 2:
             raise UserError(
-                f"--data={source.argument} holds one class only, {', '.join(info.classes)}; classification needs at least two."
+                f"--data: {info.origin or 'the source'} holds one class only, {', '.join(info.classes)}; classification needs at least two."
                 if info.classes
-                else f"--data={source.argument} has no classes, which classification needs."
+                else f"--data: {info.origin or 'the source'} has no classes, which classification needs."
             )
         return {"classes": list(info.classes)}
 

@@ -1,6 +1,7 @@
 """From a batch plan to batches: read, prepare, augment, batch. All randomness is a function of (seed, epoch, example, op)."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -36,11 +37,11 @@ class Prepared:
         """Length of each kept example by its index, where lengths vary."""
         self._slots: tf.Tensor | None = None
         self._kept: Any = None
-        self._placeholder = tf.nest.map_structure(_zeros, self._specs())
+        self._placeholder = tf.nest.map_structure(_zeros, self._specs)
 
     def bytes_per_example(self) -> int:
         """Returns the memory that one prepared example takes."""
-        features, frame = self._specs()
+        features, frame = self._specs
         return sum(
             int(np.prod([d or 1 for d in spec.shape])) * max(1, spec.dtype.size)
             for spec in tf.nest.flatten((features, frame))
@@ -98,6 +99,7 @@ class Prepared:
             frame[name] = {part: tf.ensure_shape(framed[part], s) for part, (s, _) in preprocessor.frame_spec().items()}
         return features, frame
 
+    @functools.cached_property
     def _specs(self) -> tuple[dict[str, Any], dict[str, Any]]:
         return tf.data.Dataset.range(1).map(self._prepare).element_spec
 
