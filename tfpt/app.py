@@ -73,6 +73,8 @@ def run(
             )
             if parsed.dry_run and not dry_run:
                 raise UserError(f"--dry_run is for `tfpt train`; `tfpt {program}` would do its work.")
+            if parsed.offline:
+                os.environ["TFPT_OFFLINE"] = "1"
             if parsed.json:
                 console = Console(stream=sys.stderr)  # standard output is for the results
             code = main(parsed, console) or DONE

@@ -51,7 +51,9 @@ class Bare:
     text: str = setting("", "A text for `tfpt predict` to answer.")
     trust: str = setting("", "Package outside tfpt whose code a model may use; several with commas.")
     dry_run: bool = setting(False, "Walk one example through every station, print shapes and ranges, and stop.")
-    offline: bool = setting(False, "Never use the network.")
+    offline: bool = setting(
+        False, "Never use the network; TFPT_OFFLINE=1 in the environment says so for every program."
+    )
     json: bool = setting(False, "Print results as JSON.")
     debug: bool = setting(False, "Show the traceback of an error.")
 

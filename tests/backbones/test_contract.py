@@ -1,4 +1,7 @@
-"""What every backbone promises, held over all that the registry knows."""
+"""What every backbone of pictures promises, held over all that the registry knows.
+
+Text trunks have test_hf.py, test_kerashub.py and test_tiny_transformer.py.
+"""
 
 import numpy as np
 import pytest
@@ -19,11 +22,15 @@ BUILT = [
     ("tiny", "conv", 32),
 ]
 
+# Components whose argument is a folder; their own tests write one.
+PRESETS = {"hf", "kerashub"}
+
 
 def references():
-    for name in registry.names("backbone"):
+    for name in sorted(set(registry.names("backbone")) - PRESETS):
         for argument in registry.find("backbone", name).variants() or ("FILE",):
-            yield name, argument
+            if (name, argument) != ("tiny", "transformer"):
+                yield name, argument
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +59,7 @@ def make(keras_file):
 
 
 def test_each_component_is_built_here():
-    assert {name for name, _, _ in BUILT} == set(registry.names("backbone"))
+    assert {name for name, _, _ in BUILT} == set(registry.names("backbone")) - PRESETS
 
 
 @pytest.mark.parametrize(("name", "argument"), list(references()))

@@ -40,10 +40,11 @@ class Prepared:
         self._placeholder = tf.nest.map_structure(_zeros, self._specs)
 
     def bytes_per_example(self) -> int:
-        """Returns the memory that one prepared example takes."""
+        """Returns the memory that one prepared example takes at most; a length that varies counts as the longest."""
         features, frame = self._specs
+        longest = max((p.size for p in self.preprocessors), default=1)
         return sum(
-            int(np.prod([d or 1 for d in spec.shape])) * max(1, spec.dtype.size)
+            int(np.prod([d or longest for d in spec.shape])) * max(1, spec.dtype.size)
             for spec in tf.nest.flatten((features, frame))
         )
 

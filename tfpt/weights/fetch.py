@@ -53,12 +53,13 @@ def fetch(name: str, *, offline: bool = False, console: Says | None = None) -> P
 
     Args:
         name: as in the catalogue: `efficientnet_lite:lite0`, `applications:MobileNetV2`.
-        offline: never use the network.
+        offline: never use the network; the environment variable TFPT_OFFLINE=1 says so for all that a process does.
         console: told what is fetched, from where.
 
     Raises:
         UserError: there are no such weights, no source has them, or the cache cannot be written.
     """
+    offline = offline or os.environ.get("TFPT_OFFLINE", "0") not in ("", "0")
     entry = catalogue.find(name)
     path = location(entry)
     try:

@@ -77,5 +77,5 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
         length = np.dtype(_DTYPES[entry["dtype"]]).itemsize
         for side in entry["shape"]:
             length *= side
-        if not 0 <= begin <= end <= size or end - begin != length:
+        if min(entry["shape"], default=0) < 0 or not 0 <= begin <= end <= size or end - begin != length:
             raise ValueError(f"{name} is not where the header says")
