@@ -151,3 +151,23 @@ def test_a_programs_groups_can_be_found_by_the_other_programs(program):
         if keyword.arg == "groups"
     ]
     assert set(calls) <= {"GROUPS"}, f'tfpt/{program}.py: write GROUPS = {{"{program}": ...}} and groups=GROUPS'
+
+
+def test_the_core_and_every_component_import_with_the_extras_hidden():
+    script = """
+import sys
+hidden = {"keras_hub", "tensorflow_text", "tensorflow_hub", "tf_keras", "pyarrow", "tokenizers", "sentencepiece", "huggingface_hub"}
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in hidden:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Hide())
+from tfpt import registry
+for kind in registry.ROOMS:
+    for name in registry.names(kind):
+        registry.find(kind, name)
+import tfpt.run, tfpt.publish, tfpt.serving.bundle, tfpt.evaluation.on_data, tfpt.training.fit
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+
+    assert done.returncode == 0, done.stderr[-2000:]
