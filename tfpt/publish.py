@@ -12,6 +12,7 @@ from tfpt.errors import UserError
 
 if TYPE_CHECKING:
     from tfpt.evaluation.scoring import Scores
+    from tfpt.serving.servable import Servable
     from tfpt.training.fit import Trained
     from tfpt.training.run_folder import RunFolder
     from tfpt.training.setting import Setting
@@ -36,6 +37,7 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
     from tfpt.training.fit import check_failed
 
     experiment, splits = setting.experiment, setting.splits
+    started = time.monotonic()
     servable = Servable.of(
         task=setting.task,
         state=setting.state,
@@ -43,7 +45,8 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
         trunks=trained.assembly.trunks,
         preprocessors=setting.preprocessors,
     )
-    started = time.monotonic()
+    servable = _calibrated(servable, setting, console)
+    state, primary = servable.state, setting.task.primary_of(servable.state)
     proving = next(name for name in ("test", "validation", "train") if len(getattr(splits, name)))
     whole = parity.choose(getattr(splits, proving), seed=experiment.train.seed)
     scored = {
@@ -66,14 +69,14 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
     headline = "test" if "test" in scored else "validation"
     metrics: dict[str, Any] = {
         "task": str(experiment.task),
-        "primary": setting.task.primary.name,
-        "higher_is_better": setting.task.primary.higher_is_better,
+        "primary": primary.name,
+        "higher_is_better": primary.higher_is_better,
         **{name: measure.measure(servable, scores) for name, scores in scored.items()},
         "examples": {"train": len(splits.train), **{name: len(scores.examples) for name, scores in scored.items()}},
         "failed": sorted(setting.index.names[k] for k in setting.prepared.failed),
     }
     if scored:
-        metrics |= setting.task.details(scored[headline].statistics, setting.state)
+        metrics |= setting.task.details(scored[headline].statistics, state)
         metrics["baseline"] = measure.baseline(setting.index.labels, train=splits.train, test=scored[headline].examples)
     timings = {**trained.timings, "measure": time.monotonic() - started}
     requirements = gate.parse_requirements(experiment.export.require, setting.task.metric_names())
@@ -107,7 +110,7 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
             scored=scored,
             index=setting.index,
             source=setting.source,
-            state=setting.state,
+            state=state,
             report_examples=experiment.output.report_examples,
             history=trained.progress.history,
             configuration=record.changed_rows(experiment),
@@ -115,6 +118,21 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
             notes=setting.notes,
         )
     return final
+
+
+def _calibrated(servable: "Servable", setting: "Setting", console: Console) -> "Servable":
+    """Returns the model with what its task chooses on the validation split, after training."""
+    from tfpt.evaluation.scoring import score
+    from tfpt.tasks import Task
+
+    validation = setting.splits.validation
+    if type(setting.task).calibrate is Task.calibrate or not len(validation):
+        return servable
+    scores = score(servable, setting.prepared, validation, console=console, what="Calibrating on validation")
+    if not len(scores.examples):
+        return servable
+    state = setting.task.calibrate(scores.statistics, servable.state)
+    return servable.with_state(state)
 
 
 def _prove(setting: "Setting", bundle: Path, scores: "Scores", metrics: dict[str, Any], console: Console) -> None:

@@ -45,7 +45,7 @@ def test_a_client_reads_label_score_and_all_scores():
 
 def test_statistics_are_the_outcomes_of_the_metrics():
     batch = {"targets": tf.constant(LABELS)}
-    found = ImageClassification().statistics(tf.constant(LOGITS), batch)
+    found = ImageClassification().statistics(tf.constant(LOGITS), batch, {})
     for name, wanted in outcomes(softmax(LOGITS), LABELS).items():
         np.testing.assert_allclose(found[name], wanted, rtol=1e-5, err_msg=name)
 

@@ -102,7 +102,7 @@ def test_metrics_are_those_that_are_named(name, paths):
     task = servable.task
     loss_sum, weight_sum, outputs = task.loss(servable.model, batch, False)
     assert (loss_sum.shape, float(weight_sum)) == ((), COUNT)
-    statistics = {k: v.numpy() for k, v in task.statistics(outputs, batch).items()}
+    statistics = {k: v.numpy() for k, v in task.statistics(outputs, batch, servable.state).items()}
     assert all(len(value) == COUNT for value in statistics.values())
     assert set(task.metrics(statistics, servable.state)) == set(task.metric_names())
     assert set(task.kept_answers) <= set(task.decode(outputs, batch["frame"], servable.state))

@@ -48,7 +48,7 @@ class MomentumTeacher(Task):
         for mine, its in zip(student.variables, teacher.variables, strict=True):
             its.assign(self.config.momentum * its + (1 - self.config.momentum) * mine)
 
-    def statistics(self, outputs, batch):
+    def statistics(self, outputs, batch, state):
         return {"cosine": _cosine(outputs["student"], outputs["teacher"])}
 
     def metrics(self, statistics, state):

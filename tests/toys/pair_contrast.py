@@ -34,7 +34,7 @@ class PairContrast(Task):
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(own, logits)
         return tf.reduce_sum(tf.where(weight > 0, losses, 0.0)), tf.reduce_sum(weight), outputs
 
-    def statistics(self, outputs, batch):
+    def statistics(self, outputs, batch, state):
         import tensorflow as tf
 
         return {name: tf.math.l2_normalize(value, -1) for name, value in outputs.items()}

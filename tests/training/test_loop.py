@@ -166,6 +166,7 @@ class Bench:
         stage = Stage(
             name="head",
             model=self.model,
+            primary=Line.primary,
             task=Line(),
             updates=updates,
             averages=averages,

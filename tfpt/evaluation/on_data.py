@@ -72,11 +72,12 @@ def evaluate(
     if not len(scores.examples):
         raise UserError(f"None of the {len(examples)} examples of --data={data} can be decoded; mend them.")
     name = "test" if part == "all" else part
+    primary = servable.task.primary_of(servable.state)
     metrics: dict[str, Any] = {
         "data": data,
         "model": str(servable.folder),
-        "primary": servable.task.primary.name,
-        "higher_is_better": servable.task.primary.higher_is_better,
+        "primary": primary.name,
+        "higher_is_better": primary.higher_is_better,
         name: measure.measure(servable, scores),
         "examples": {name: len(scores.examples)},
         "failed": failed,

@@ -55,16 +55,17 @@ def score(
         what: the progress line's words.
         whole: examples whose whole answers are kept, for the parity proof.
     """
+    task, state = servable.task, servable.state
     rows = evaluation_plan(examples, batch_size=min(BATCH_SIZE, len(examples)), lengths=prepared.lengths)
 
-    batches = evaluation_batches(prepared, rows, task=servable.task, state=servable.state)
+    batches = evaluation_batches(prepared, rows, task=task, state=state)
 
     @tf.function(autograph=False, input_signature=[batches.element_spec])  # one trace, whatever the lengths
     def step(batch: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         outputs = servable.outputs(batch["inputs"])
-        return servable.task.statistics(outputs, batch), servable.task.decode(outputs, batch["frame"], servable.state)
+        return task.statistics(outputs, batch, state), task.decode(outputs, batch["frame"], state)
 
-    task, wanted = servable.task, np.array(sorted(whole), np.int64)
+    wanted = np.array(sorted(whole), np.int64)
     found: list[np.ndarray] = []
     gathered: list[dict[str, dict[str, np.ndarray]]] = []
     with console.track(what, total=len(examples), unit="examples") as track:

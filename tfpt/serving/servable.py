@@ -119,6 +119,20 @@ class Servable:
         outputs.loaded = answer.loaded = loaded  # type: ignore[attr-defined]
         return cls(task=task, state=state, preprocessors=preprocessors, outputs=outputs, answer=answer, folder=folder)
 
+    def with_state(self, state: State) -> "Servable":
+        """Returns the model, which was built here, with another state of its task.
+
+        Raises:
+            ValueError: it was loaded.
+        """
+        if state == self.state:
+            return self
+        if self.model is None:
+            raise ValueError("a loaded model's state is in its graph")
+        return Servable.of(
+            task=self.task, state=state, model=self.model, trunks=self.trunks, preprocessors=self.preprocessors
+        )
+
     def predict(self, raw: Mapping[str, Sequence[bytes]], *, batch_size: int = 32) -> dict[str, np.ndarray]:
         """Answers raw examples.
 

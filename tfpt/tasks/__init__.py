@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tfpt.data import DataSource
+    from tfpt.preprocessors import Preprocessor
 
 Tensors = Mapping[str, Any]
 """A dictionary of tensors by name."""
@@ -86,6 +87,14 @@ class Task:
 
     # What has a default.
 
+    def adapt_preprocessor(self, preprocessor: "Preprocessor") -> "Preprocessor":
+        """Returns the preprocessor as the task needs it: one that tells where in the text each token is, for one."""
+        return preprocessor
+
+    def primary_of(self, state: State) -> Primary:
+        """Returns the metric that everything goes by, where it depends on the data."""
+        return self.primary
+
     def trunk_inputs(self, inputs: Any, names: Sequence[str]) -> dict[str, Any]:
         """Returns what each trunk is called on, by its name: the inputs themselves for one trunk, else a dictionary's
         entries. A task whose model calls its trunk on anything else overrides it, or sets `caches_features` to false."""
@@ -120,9 +129,19 @@ class Task:
         """Returns the model's outputs for inference; generation overrides it."""
         return model(inputs, training=False)
 
-    def statistics(self, outputs: Any, batch: Tensors) -> dict[str, Any]:
-        """Returns small per-example values, `[batch, ...]` each, that metrics and intervals are computed from."""
+    def statistics(self, outputs: Any, batch: Tensors, state: State) -> dict[str, Any]:
+        """Returns small per-example values, `[batch, ...]` each, that metrics and intervals are computed from.
+
+        Args:
+            outputs: of the model.
+            batch: what `batch` made, and `frame`.
+            state: what `adapt` returned.
+        """
         return {}
+
+    def calibrate(self, statistics: Mapping[str, "np.ndarray"], state: State) -> State:
+        """Returns the state with what is chosen after training on the validation split: thresholds, a temperature."""
+        return state
 
     def metrics(self, statistics: Mapping[str, "np.ndarray"], state: State) -> dict[str, float]:
         """Returns metric values by name, from the statistics of all examples, each exactly once.

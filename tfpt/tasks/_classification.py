@@ -81,7 +81,7 @@ class Classification(Task):
             "classes": tf.tile(classes[tf.newaxis], [tf.shape(scores)[0], 1]),
         }
 
-    def statistics(self, outputs: Any, batch: Tensors) -> dict[str, Any]:
+    def statistics(self, outputs: Any, batch: Tensors, state: State) -> dict[str, Any]:
         """Returns prediction, label and the label's log-likelihood, as `metrics.classification.outcomes` does."""
         import tensorflow as tf
 

@@ -25,7 +25,7 @@ def progress_evaluation(
     @tf.function(autograph=False, input_signature=[batches.element_spec])  # one trace, whatever the lengths
     def step(batch: dict[str, Any]) -> tuple[tf.Tensor, tf.Tensor, dict[str, Any]]:
         loss_sum, weight_sum, outputs = task.loss(model, batch, False)
-        return loss_sum, weight_sum, task.statistics(outputs, batch)
+        return loss_sum, weight_sum, task.statistics(outputs, batch, state)
 
     def evaluate() -> dict[str, float]:
         loss = weight = 0.0

@@ -73,6 +73,7 @@ class Stage:
         name: `head` or `fine_tune`.
         model: the task's model, on trunks or on cached features.
         task: what is learned.
+        primary: the metric that the best weights are chosen by.
         updates: applies gradients.
         averages: of the weights, or None.
         batches: makes the batches of a row iterator.
@@ -87,6 +88,7 @@ class Stage:
     name: str
     model: keras.Model
     task: Task
+    primary: Primary
     updates: Updates
     averages: Averages | None
     batches: Callable[[Callable[[], Iterator[tuple[int, np.ndarray]]]], tf.data.Dataset]
@@ -170,7 +172,7 @@ def train_stage(
             mean = sum(a for a, _ in progress.pending) / max(1e-12, sum(b for _, b in progress.pending))
             epoch = progress.step / stage.steps_per_epoch
             speed = count * stage.batch_size / seconds
-            primary = stage.task.primary
+            primary = stage.primary
             best = (primary.name, progress.best[primary.name]) if progress.best else None
             display.update(epoch=epoch, step=progress.step, loss=mean, metric=best, examples_per_second=speed)
             last = progress.step == stage.steps
@@ -225,7 +227,7 @@ def _evaluate(stage: Stage, progress: Progress, options: Train, saver: Checkpoin
     assert stage.evaluate is not None
     with stage.averages.swapped_in() if stage.averages else contextlib.nullcontext():
         metrics = stage.evaluate()
-        better = progress.best is None or is_better(metrics, progress.best, stage.task.primary)
+        better = progress.best is None or is_better(metrics, progress.best, stage.primary)
         if better:
             saver.save(progress.order, [v.value for v in stage.model.variables], {}, name="best")
     _record(stage, progress, hooks, split="validation", values={**metrics, "best": better})

@@ -73,7 +73,7 @@ def set_up(experiment: Experiment, *, console: Console) -> Setting:
         preprocessor = backbone.preprocessor(experiment.input)
         if name != preprocessor.feature and info.features.get(name) == spec.modality:
             preprocessor = preprocessor.reading(name)  # the data has a feature for this very trunk
-        preprocessor = preprocessor.for_features(info.features)
+        preprocessor = task.adapt_preprocessor(preprocessor.for_features(info.features))
         missing = [feature for feature in preprocessor.raw_features if feature not in info.features]
         if missing:
             raise UserError(

@@ -119,7 +119,7 @@ class Training:
 
     def _keep_carried(self, progress: Progress) -> None:
         """Goes back to the weights that the stage began with, if validation was better then."""
-        primary, carried, best = self.task.primary, progress.carried, progress.best
+        primary, carried, best = self.task.primary_of(self.state), progress.carried, progress.best
         if not carried or not best or is_better(best, carried, primary):
             return
         saved = self.saver.latest(console=self.console, name="carried")
@@ -176,6 +176,7 @@ class Training:
             name=name,
             model=model,
             task=self.task,
+            primary=self.task.primary_of(self.state),
             updates=updates,
             averages=Averages(model.variables, decay=options.ema) if options.ema else None,
             batches=lambda rows: self._training_batches(rows, cached),
