@@ -5,17 +5,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: quickstart test test-slow check format clean
+.PHONY: quickstart test test-slow test-browser check format clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/tfpt quickstart
 
 test: check
 	$(BIN)/tfpt fetch efficientnet_lite:lite0 hf:minilm_l6
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not browser" -n 2 --dist loadfile
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
+
+test-browser: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m browser
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -36,7 +39,7 @@ $(VENV)/.installed: $(VENV)/bin/python $(SETUP)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/bin/python $(SETUP)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,text,parquet]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,text,parquet,serve]"
 	@touch $@ $(VENV)/.installed
 
 clean:

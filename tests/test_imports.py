@@ -18,13 +18,14 @@ MODULES = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 RANKS = {
+    "server": 4,
     **dict.fromkeys(("training", "evaluation", "serving"), 3),
-    **dict.fromkeys(("tasks", "backbones", "preprocessors", "data", "augment", "weights"), 2),
+    **dict.fromkeys(("tasks", "backbones", "preprocessors", "data", "augment", "weights", "engines"), 2),
     **dict.fromkeys(("layers", "metrics"), 1),
 }
 """A room imports from rooms of its own rank and below."""
 GRAMMAR = {"errors", "atomic", "registry", "config", "fields", "flagfile", "foreign_names", "unknown_flag", "record"}
-GRAMMAR |= {"keywords", "programs", "flags", "help_page", "console", "startup"}
+GRAMMAR |= {"keywords", "programs", "flags", "help_page", "presets", "console", "startup"}
 """The files directly under tfpt/ that every room may use; the others are programs and what programs call."""
 NO_TENSORFLOW = ("data", "backbones", "tasks", "preprocessors", "augment")
 HEAVY = {"tensorflow", "keras", "tensorflow_hub", "keras_hub", "sklearn", "matplotlib"}
@@ -156,7 +157,7 @@ def test_a_programs_groups_can_be_found_by_the_other_programs(program):
 def test_the_core_and_every_component_import_with_the_extras_hidden():
     script = """
 import sys
-hidden = {"keras_hub", "tensorflow_text", "tensorflow_hub", "tf_keras", "pyarrow", "tokenizers", "sentencepiece", "huggingface_hub"}
+hidden = {"keras_hub", "tensorflow_text", "tensorflow_hub", "tf_keras", "pyarrow", "tokenizers", "sentencepiece", "huggingface_hub", "openvino"}
 class Hide:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in hidden:

@@ -3,25 +3,26 @@
 import contextlib
 import errno
 import os
+import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tfpt import flags
 from tfpt.console import Console
-from tfpt.errors import GateError, UserError
+from tfpt.errors import GateError, Preempted, UserError
 from tfpt.help_page import help_page
 from tfpt.startup import quiet_import, start_tensorflow
 
 __all__ = ["quiet_import", "run", "start_tensorflow"]
 
-DONE, FAILED, MISTAKE, GATE, STOPPED = 0, 1, 2, 3, 130
-"""Exit codes."""
+DONE, FAILED, MISTAKE, GATE, PREEMPTED, STOPPED = 0, 1, 2, 3, 75, 130
+"""Exit codes; 75 is EX_TEMPFAIL, what a batch system takes for "start me again"."""
 
 _USERS_FOLDER = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR)
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def run(
@@ -52,6 +53,7 @@ def run(
     arguments = list(sys.argv[1:] if argv is None else argv)
     groups = groups or {}
     _open_closed_streams()
+    signal.signal(signal.SIGTERM, _preempted)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a C locale cannot show every name
@@ -77,6 +79,9 @@ def run(
                 os.environ["TFPT_OFFLINE"] = "1"
             if parsed.json:
                 console = Console(stream=sys.stderr)  # standard output is for the results
+            if need_experiment:
+                for note in parsed.notes:
+                    console.say(note)
             code = main(parsed, console) or DONE
         sys.stdout.flush()
     except SystemExit:
@@ -84,6 +89,10 @@ def run(
     except BaseException as error:
         code = _report(error, console, debug="--debug" in arguments)
     sys.exit(code)
+
+
+def _preempted(number: int, frame: Any) -> None:
+    raise Preempted
 
 
 def _open_closed_streams() -> None:
@@ -106,6 +115,8 @@ def _report(error: BaseException, console: Console, *, debug: bool) -> int:
         return FAILED
     if debug:
         traceback.print_exception(error)
+    if isinstance(error, Preempted):
+        return _say("stopped by SIGTERM; the same command goes on from here", PREEMPTED)
     if isinstance(error, KeyboardInterrupt):
         return _say("interrupted", STOPPED)
     if isinstance(error, UserError):
@@ -113,7 +124,7 @@ def _report(error: BaseException, console: Console, *, debug: bool) -> int:
     if isinstance(error, OSError) and error.errno in _USERS_FOLDER + _FULL:
         where = f"{error.filename}: " if error.filename else ""
         return _say(f"{where}{error.strerror}.", FAILED if error.errno in _FULL else MISTAKE)
-    if any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT)):  # as TensorFlow words it
+    if any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)):  # as TensorFlow words it
         return _say("the disk is full, or your share of it; make room, and the same command goes on.", FAILED)
     kept = "the traceback is above" if debug else _keep_traceback(error, console)
     kind = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -60,6 +60,12 @@ class Input:
         0, "Keep this many training examples of each class; 0: all. Validation and test stay whole."
     )
     examples_seed: int = setting(0, "Another number keeps other examples.")
+    sampling: str = setting(
+        "natural",
+        "How often a class is drawn in an epoch: natural (each example once), balanced (all classes alike) or sqrt (by the root of their "
+        "sizes); an epoch stays as long.",
+        choices=("natural", "balanced", "sqrt"),
+    )
     augment: str = setting(
         "auto", "Random changes of training examples: random_crop(pad=8)|flip. auto: the task's own; none: nothing."
     )
@@ -67,10 +73,28 @@ class Input:
     max_bad_fraction: float = setting(
         0.001, "Share of examples that may fail to decode before the run stops; they are left out and listed."
     )
+    length_buckets: str = setting(
+        "auto",
+        "Texts of like lengths share a batch, in random order, which saves padding: auto (where examples are kept) or off.",
+        choices=("auto", "off"),
+    )
+    tokens_per_batch: int = setting(
+        0,
+        "An update takes as many texts as fit into so many tokens, padding counted, instead of --train.batch_size; 0: off.",
+    )
     cache: str = setting(
         "auto",
         "Keep prepared examples in memory: auto (when they take under a quarter of it), memory or off.",
         choices=("auto", "memory", "off"),
+    )
+    feature_cache: str = setting(
+        "auto",
+        "Compute what is frozen once and keep it, for later runs too: auto (when that is faster, in memory or on disk), on or off.",
+        choices=("auto", "on", "off"),
+    )
+    cached_views: int = setting(
+        0,
+        "Augmented views of each example whose frozen part is kept, one an epoch in turn; 0: examples are augmented and computed anew in each epoch.",
     )
 
     def __post_init__(self) -> None:
@@ -88,7 +112,17 @@ class Input:
         check(self.examples_per_class >= 0, f"examples_per_class: {self.examples_per_class} is negative")
         for name in ("split_seed", "examples_seed"):
             check(abs(getattr(self, name)) < 2**63, f"{name}: {getattr(self, name)} does not fit into 64 bits")
+        check(self.tokens_per_batch >= 0, f"tokens_per_batch: {self.tokens_per_batch} is negative")
+        check(
+            not self.tokens_per_batch or self.length_buckets == "auto",
+            "tokens_per_batch: a token budget puts texts of like lengths together; leave --input.length_buckets=auto",
+        )
+        check(
+            self.sampling == "natural" or not self.tokens_per_batch,
+            f"sampling: {self.sampling} needs batches of --train.batch_size examples; leave --input.tokens_per_batch out",
+        )
         check(self.views >= 1, f"views: {self.views} is not at least 1")
+        check(self.cached_views >= 0, f"cached_views: {self.cached_views} is negative")
         check(0 <= self.max_bad_fraction <= 1, f"max_bad_fraction: {self.max_bad_fraction} is not between 0 and 1")
         try:
             re.compile(self.group)
@@ -106,8 +140,19 @@ class Train:
         "Split each batch into this many parts and add their gradients up: less memory, the same update but for batch normalisation and dropout, which see the parts.",
     )
     seed: int = setting(0, "Start of all randomness but the split's.")
+    seeds: tuple[int, ...] = setting(
+        (),
+        "Train once with each of these seeds, such as 0,1,2, tell mean and range, and export the one that is best on validation; "
+        "empty: --train.seed alone.",
+    )
     head_epochs: int = setting(
         5, "Epochs that train the new head alone, the backbone frozen and computed once; 0: none."
+    )
+    head_solver: str = setting(
+        "gradient",
+        "How a head that is one linear layer on a frozen backbone is trained. gradient: as everything else; exact: by logistic regression (L-BFGS) "
+        "whose strength of regularisation is cross-validated.",
+        choices=("gradient", "exact"),
     )
     epochs: int = setting(5, "Epochs after the head, with --train.unfreeze trained as well; 0: the head only.")
     steps: int = setting(0, "Stop after this many updates in all, whatever the epochs say; 0: no bound.")
@@ -116,7 +161,21 @@ class Train:
         0, "Stop a stage after this many evaluations in a row without a better primary metric on validation; 0: never."
     )
     unfreeze: str = setting(
-        "all", "What trains after the head: none, all, last:N (the N deepest groups) or regex:RE (on variable paths)."
+        "all",
+        "What trains after the head: none, all, last:N (the N deepest groups), regex:RE (on variable paths), or gradual:N (N groups "
+        "more in each epoch, the deepest first; gradual alone: so many that the last epoch trains all).",
+    )
+    lora_rank: int = setting(
+        0,
+        "After the head, train adapters of this rank beside frozen kernels instead of what --train.unfreeze says, such as 8; they are "
+        "merged into the kernels at the end. 0: off.",
+    )
+    lora_layers: str = setting(
+        r"(^|/)(query|value|qkv|[qv]_proj)(_\w+)?$",
+        "Regular expression on layer paths: which layers get an adapter. Default: the query and value projections of attention.",
+    )
+    init_from: str = setting(
+        "", "Start from another run's weights: its run folder or its exported model; what fits is taken over."
     )
     batch_norm: str = setting(
         "auto",
@@ -138,6 +197,10 @@ class Train:
 
     def __post_init__(self) -> None:
         check(0 <= self.seed < 2**63, f"seed: {self.seed} is not between 0 and {2**63 - 1}")
+        check(
+            all(0 <= seed < 2**63 for seed in self.seeds) and len(set(self.seeds)) == len(self.seeds),
+            f"seeds: {','.join(map(str, self.seeds))} are not different numbers from 0, such as 0,1,2",
+        )
         check(self.batch_size >= 1, f"batch_size: {self.batch_size} is not at least 1")
         check(self.accumulate >= 1, f"accumulate: {self.accumulate} is not at least 1")
         check(
@@ -158,26 +221,43 @@ class Train:
             self.unfreeze in ("none", "all")
             or (kind == "last" and argument.isdigit() and int(argument) > 0)
             or (kind == "regex" and argument)
+            or self.unfreeze == "gradual"
+            or (kind == "gradual" and argument.isdigit() and int(argument) > 0)
         )
-        check(bool(known), f"unfreeze: {self.unfreeze} is not none, all, last:N or regex:RE")
-        if kind == "regex":
+        check(bool(known), f"unfreeze: {self.unfreeze} is not none, all, last:N, regex:RE, gradual or gradual:N")
+        check(self.lora_rank >= 0, f"lora_rank: {self.lora_rank} is negative")
+        check(
+            not self.lora_rank or self.unfreeze == "all",
+            f"lora_rank: adapters train in place of --train.unfreeze={self.unfreeze}; leave one of the two out",
+        )
+        for name, pattern in (("unfreeze", argument if kind == "regex" else ""), ("lora_layers", self.lora_layers)):
             try:
-                re.compile(argument)
+                re.compile(pattern)
             except re.error as error:
-                raise ValueError(f"unfreeze: {argument} is not a regular expression: {error}") from error
+                raise ValueError(f"{name}: {pattern} is not a regular expression: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Optim:
     """The optimizer and its learning rate."""
 
-    name: str = setting("adamw", "The update rule.", choices=("adamw", "sgd"))
+    name: str = setting(
+        "adamw",
+        "The update rule. lion wants a tenth of adamw's learning rate and ten times its weight decay.",
+        choices=("adamw", "sgd", "lion", "adafactor", "rmsprop"),
+    )
     learning_rate: float = setting(1e-3, "Highest learning rate after the head.")
     head_learning_rate: float = setting(3e-3, "Highest learning rate while only the head trains.")
     weight_decay: float = setting(0.01, "Decoupled weight decay; never on biases and normalisation layers.")
     schedule: str = setting(
-        "cosine", "The learning rate over a stage, after the warm-up.", choices=("cosine", "constant")
+        "cosine",
+        "The learning rate over a stage, after the warm-up.",
+        choices=("cosine", "linear", "constant", "step"),
     )
+    step_at: tuple[int, ...] = setting(
+        (30, 60, 90), "Where the schedule step lowers the learning rate: percent of the stage."
+    )
+    step_factor: float = setting(0.1, "What the schedule step multiplies the learning rate with.")
     warmup: float = setting(0.1, "Share of a stage in which the learning rate rises from 0.")
     layer_decay: float = setting(
         1.0, "Factor on the learning rate from each group of layers to the next shallower one, such as 0.8; 1: none."
@@ -185,7 +265,7 @@ class Optim:
     head_multiplier: float = setting(
         1.0, "Factor on the head's learning rate when the backbone trains as well; 0 leaves the head as it is."
     )
-    momentum: float = setting(0.9, "Momentum of sgd.")
+    momentum: float = setting(0.9, "Momentum of sgd and rmsprop.")
     clip_norm: float = setting(1.0, "Scale gradients down to this global norm; 0: never.")
 
     def __post_init__(self) -> None:
@@ -196,6 +276,11 @@ class Optim:
         check(0 <= self.warmup < 1, f"warmup: {self.warmup} is not at least 0 and below 1")
         check(0 <= self.layer_decay <= 1, f"layer_decay: {self.layer_decay} is not between 0 and 1")
         check(0 <= self.momentum < 1, f"momentum: {self.momentum} is not at least 0 and below 1")
+        check(0 < self.step_factor <= 1, f"step_factor: {self.step_factor} is not above 0 and at most 1")
+        check(
+            all(0 < a < 100 for a in self.step_at) and list(self.step_at) == sorted(set(self.step_at)),
+            f"step_at: {','.join(map(str, self.step_at))} are not growing percentages, such as 30,60,90",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -203,6 +288,15 @@ class Runtime:
     """Where it runs."""
 
     threads: int = setting(0, "CPU threads; 0: one a core.")
+    engine: str = setting(
+        "auto",
+        "What computes the frozen part of a backbone: tensorflow, openvino (extra cpu-fast), or auto (the fastest that is installed, by measurement).",
+    )
+    engine_precision: str = setting(
+        "float32",
+        "Arithmetic of the engine. bfloat16 is faster and changes features by about 1 %; results are always from the float32 model.",
+        choices=("float32", "bfloat16"),
+    )
 
     def __post_init__(self) -> None:
         check(self.threads >= 0, f"threads: {self.threads} is negative")
@@ -220,14 +314,16 @@ class Output:
         "When the run folder exists. resume: go on if it is the same experiment; new: take NAME-2, NAME-3, ...; fail: stop.",
         choices=("resume", "new", "fail"),
     )
-    report_examples: int = setting(24, "Most wrong examples shown in the report, as pictures inside the file; 0: none.")
+    report_examples: int | None = setting(
+        24, "Most wrong examples shown in the report, as pictures or texts inside the file; 0 or none: none."
+    )
 
     def __post_init__(self) -> None:
         check(
             not re.search(r"[/\\\n\r\0]", self.name) and self.name not in (".", ".."),
             f"name: {self.name!r} cannot be a folder name; use letters, digits, - and _",
         )
-        check(self.report_examples >= 0, f"report_examples: {self.report_examples} is negative")
+        check((self.report_examples or 0) >= 0, f"report_examples: {self.report_examples} is negative")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

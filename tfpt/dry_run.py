@@ -21,8 +21,8 @@ def walk(experiment: Experiment, console: Console, *, offline: bool = False) -> 
     from tfpt.training.pipeline import Augmentation, training_batches
     from tfpt.training.setting import set_up
 
-    setting = set_up(experiment, console=console)
-    parse_requirements(experiment.export.require, setting.task.metric_names())
+    setting = set_up(experiment, console=console, offline=offline)
+    parse_requirements(experiment.export.require, setting.task.metric_names_of(setting.state))
     for backbone in setting.backbones.values():
         for name in backbone.weight_files():
             fetch(name, offline=offline, console=console)
@@ -36,13 +36,15 @@ def walk(experiment: Experiment, console: Console, *, offline: bool = False) -> 
     plan = [(0, setting.splits.train[:1])]
     augmentation = Augmentation(ops=setting.ops, views=experiment.input.views, seed=seed)
     batches = training_batches(
-        setting.prepared, lambda: iter(plan), batch_size=1, task=task, state=state, augmentation=augmentation
+        setting.prepared, lambda: iter(plan), width=1, task=task, state=state, augmentation=augmentation
     )
     batch = next(iter(batches))
     rows += [
         ("training batch", *row) for row in _rows({k: batch[k] for k in ("inputs", "targets", "weight") if k in batch})
     ]
     assembly = assemble(task, state, setting.backbones, setting.preprocessors, precision="float32", seed=seed)
+    if setting.head:
+        setting.head.load(assembly.model)
     for name, trunk in assembly.trunks.items():
         shape, _ = setting.preprocessors[name].host_spec()
         inputs = task.trunk_inputs(batch["inputs"], list(assembly.trunks))[name]

@@ -10,3 +10,7 @@ class UserError(ValueError):
 
 class GateError(UserError):
     """`--export.require` was not met: programs exit with code 3."""
+
+
+class Preempted(KeyboardInterrupt):
+    """SIGTERM came: the machine is wanted for something else, and the same command goes on later."""

@@ -1,7 +1,6 @@
 """From a trained model to a published one: score it, prove the bundle equal, ask the gate, rename, report."""
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,7 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
             published.
     """
     from tfpt.evaluation import gate, measure
-    from tfpt.evaluation.results import write_results
+    from tfpt.evaluation.results import as_json, write_results
     from tfpt.evaluation.scoring import score
     from tfpt.serving import bundle, parity
     from tfpt.serving.servable import EXTRA, Servable
@@ -77,9 +76,8 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
     }
     if scored:
         metrics |= setting.task.details(scored[headline].statistics, state)
-        metrics["baseline"] = measure.baseline(setting.index.labels, train=splits.train, test=scored[headline].examples)
     timings = {**trained.timings, "measure": time.monotonic() - started}
-    requirements = gate.parse_requirements(experiment.export.require, setting.task.metric_names())
+    requirements = gate.parse_requirements(experiment.export.require, setting.task.metric_names_of(state))
     final = None
     try:
         if experiment.export.publish:
@@ -93,7 +91,7 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
                     gate.check_requirements(requirements, {n: v["value"] for n, v in metrics["test"].items()})
                 record.write_flagfile(experiment, partial / EXTRA / "experiment.flags")
                 (partial / EXTRA / "metrics.json").write_text(
-                    json.dumps(metrics, indent=1, ensure_ascii=False), encoding="utf-8", errors="surrogateescape"
+                    as_json(metrics), encoding="utf-8", errors="surrogateescape"
                 )
                 card = model_card(setting, metrics)
                 (partial / EXTRA / "model_card.md").write_text(card, encoding="utf-8", errors="surrogateescape")

@@ -1,6 +1,7 @@
 """One experiment from beginning to end: train, measure, prove, publish, report."""
 
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -8,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfpt import keywords, record, startup
+from tfpt import keywords, record, seeds, startup
 from tfpt.backbones import Backbone
 from tfpt.config import DEFAULT_TRUNK, Component, Experiment
 from tfpt.console import Console
@@ -143,6 +144,14 @@ def fit_experiment(experiment: Experiment, *, console: Console, offline: bool = 
     folder = RunFolder(Path(experiment.output.run_dir))
     if folder.status() and experiment.output.if_exists == "fail":
         raise UserError(f"--output.if_exists=fail, and {folder.path} holds a run; choose another --output.name.")
+    if experiment.train.seeds:
+        folder.check_same(experiment)
+        return seeds.fit_seeds(
+            experiment,
+            fit=functools.partial(fit_experiment, console=console, offline=offline),
+            export=functools.partial(export_experiment, console=console, offline=offline),
+            console=console,
+        )
     return _go(experiment, folder, console=console, offline=offline, again=False)
 
 
@@ -154,6 +163,8 @@ def export_experiment(experiment: Experiment, *, console: Console, offline: bool
     """
     experiment = record.output_paths(experiment)
     experiment = dataclasses.replace(experiment, export=dataclasses.replace(experiment.export, publish=True))
+    if experiment.train.seeds:
+        experiment = seeds.trained_best(experiment)
     startup.start_tensorflow(experiment.runtime.threads)
     from tfpt.training.run_folder import RunFolder
 
@@ -175,8 +186,8 @@ def _go(experiment: Experiment, folder: "RunFolder", *, console: Console, offlin
     if not again and folder.is_finished():
         return _finished(experiment, folder, console)
     _check_model_dir(experiment)
-    setting = set_up(experiment, console=console)
-    if parse_requirements(experiment.export.require, setting.task.metric_names()) and not len(setting.splits.test):
+    setting = set_up(experiment, console=console, offline=offline)
+    if parse_requirements(experiment.export.require, setting.task.metric_names_of(setting.state)) and not len(setting.splits.test):
         raise UserError(
             f"--export.require={experiment.export.require} is asked of the test split, and --input.split leaves none; give "
             "it a share, such as 70,15,15."
@@ -223,10 +234,12 @@ def _finished(experiment: Experiment, folder: "RunFolder", console: Console) -> 
 def tell(run: Run, console: Console) -> None:
     """Says what a run came to and where its results are."""
     split = "test" if "test" in run.metrics else "validation"
+    seeds_of_run = run.metrics.get("seeds", [])
+    ends = f"range over seeds {', '.join(map(str, seeds_of_run))}" if seeds_of_run else "95 %"
     for name, found in run.metrics.get(split, {}).items():
-        interval = "" if found["low"] is None else f"  (95 %: {found['low']:.4f} to {found['high']:.4f})"
+        interval = "" if found["low"] is None else f"  ({ends}: {found['low']:.4f} to {found['high']:.4f})"
         console.say(f"{split} {name:<16} {found['value']:.4f}{interval}")
-    console.say(f"report  {run.folder / 'report.html'}")
+    console.say(f"report  {run.folder / ('seed-*/report.html' if seeds_of_run else 'report.html')}")
     if run.model_folder:
         console.say(f"model   {run.model_folder}")
 

@@ -23,7 +23,7 @@ BUILT = [
 ]
 
 # Components whose argument is a folder; their own tests write one.
-PRESETS = {"hf", "kerashub"}
+PRESETS = {"hf", "kerashub", "saved_model", "tfhub"}
 
 
 def references():

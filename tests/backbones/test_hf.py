@@ -8,6 +8,8 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from toys import transformers_folder
+from toys.transformers_folder import write_safetensors
 
 from tfpt.backbones.hf import Hf
 from tfpt.config import Input
@@ -65,16 +67,6 @@ def made_up():
         values = np.random.default_rng(k).standard_normal(shape) * 0.7
         tensors[name] = (values + ("LayerNorm.weight" in name)).astype(np.float32)
     return tensors
-
-
-def write_safetensors(path, tensors):
-    header, data = {"__metadata__": {"format": "pt"}}, b""
-    for name, values in tensors.items():
-        end = len(data) + values.nbytes
-        header[name] = {"dtype": "F32", "shape": list(values.shape), "data_offsets": [len(data), end]}
-        data += values.tobytes()
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
 def write_folder(folder, *, lowercase=True, tensors=None, config=CONFIG):
@@ -198,6 +190,43 @@ def test_mistakes_are_one_sentence(folder, tmp_path):
     assert "does not fit" in message(lambda: Hf(str(write_folder(tmp_path / "m", tensors=misfits))).build(8))
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-1])
     assert "cut off" in message(lambda: Hf(str(folder)).build(8))
+
+
+def test_the_notes_on_loading(folder, tmp_path):
+    backbone = Hf(str(folder))
+    assert backbone.loading_notes() == ()
+    backbone.build(8)
+    assert backbone.loading_notes() == (f"hf:{folder}: 39 tensors loaded into the backbone.",)
+    tensors = {name: values for name, values in made_up().items() if "pooler" not in name}
+    tensors |= {f"cls.{k}": np.zeros(1, np.float32) for k in range(6)}
+    other = Hf(str(write_folder(tmp_path / "other", tensors=tensors)))
+    other.build(8)
+    assert other.loading_notes() == (
+        f"hf:{tmp_path / 'other'}: 37 tensors loaded into the backbone; there is no pooler.dense.weight, pooler.dense.bias, "
+        "and nothing needs it; left out: cls.0, cls.1, cls.2, cls.3 and 2 more.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "says"),
+    [
+        ("deberta-v2", {"conv_kernel_size": 3}, "conv_kernel_size=3"),
+        ("deberta-v2", {"pos_att_type": ["p2c"]}, "pos_att_type"),
+        ("deberta-v2", {"position_biased_input": True}, "position_biased_input=True"),
+        ("bert", {"hidden_act": "swiglu"}, "activation is swiglu"),
+        ("electra", {"embedding_size": 5}, "does not fit"),
+    ],
+)
+def test_networks_that_kerashub_cannot_be(kind, changes, says, tmp_path):
+    folder = transformers_folder.write_folder(tmp_path / "x", kind, **changes)
+    with pytest.raises(UserError, match=says):
+        Hf(str(folder)).build(8)
+
+
+def test_relu_is_not_taken_for_gelu(tmp_path):
+    folders = [transformers_folder.write_folder(tmp_path / act, "bert", hidden_act=act) for act in ("relu", "gelu")]
+    relu, gelu = (pooled(folder, ["a bc"], ["d"])[0] for folder in folders)
+    assert np.abs(relu - gelu).max() > 1e-2
 
 
 def test_a_checkpoint_without_pooler_is_one_where_none_is_asked_for(tmp_path):

@@ -86,7 +86,7 @@ def test_tokens_and_tags(tmp_path):
     [
         ({"t": ["x"], "n": []}, "a.jsonl:1 has 1 tokens and 0 tags"),
         ({"t": [""], "n": ["O"]}, "a.jsonl:1 has an empty token"),
-        ({"t": ["x"]}, "--data.tags=n is not a key; keys are t"),
+        ({"t": ["x"]}, "--data.tags=n is not a column; columns are t"),
         ({"t": "x", "n": ["O"]}, "--data.tokens=t is not a list of texts"),
     ],
 )

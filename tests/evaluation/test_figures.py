@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+from tfpt.evaluation import regression_figures
 from tfpt.evaluation.figures import confusion, curve, most_confused
 
 ODD = [
@@ -106,3 +107,19 @@ def test_most_confused():
     counts = np.array([[5, 2, 0], [0, 9, 1], [4, 0, 0]])
     assert most_confused(counts, list("abc")) == [("c", "a", 4, 1.0), ("a", "b", 2, 2 / 7), ("b", "c", 1, 0.1)]
     assert most_confused(counts, list("abc"), count=1) == [("c", "a", 4, 1.0)]
+
+
+def test_numbers_have_two_figures_each():
+    random = np.random.default_rng(0)
+    target = random.normal(size=(5000, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = regression_figures.draw({"target": target, "value": target + 1, "other": target})
+        constant = regression_figures.draw({"target": np.zeros((3, 1)), "value": np.zeros((3, 1))})
+    titles = ["Predicted against true 1", "Residuals 1", "Predicted against true 2", "Residuals 2"]
+    assert [next(title for title in titles if title in texts(svg)) for svg in found] == titles
+    assert len(constant) == 2
+    assert all(svg.count("<use") < 1100 for svg in found)  # 1,000 points and the axes' ticks
+    many = np.zeros((3, 20))
+    assert len(regression_figures.draw({"target": many, "value": many})) == 12
+    assert regression_figures.draw({"label": target}) == []

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tfpt.errors import UserError
-from tfpt.evaluation.predictions import read_predictions, write_predictions
+from tfpt.evaluation.predictions import read_predictions, write_choices, write_predictions, write_values
 
 ODD_NAMES = [
     "plain.jpg",
@@ -26,7 +26,15 @@ ODD_NAMES = [
 def write(path, *, names=ODD_NAMES, classes=("cat", "dog", "größe, 10"), labels=None, seed=0):
     scores = np.random.default_rng(seed).dirichlet(np.ones(len(classes)), size=len(names)).astype(np.float32)
     labels = np.arange(len(names)) % len(classes) if labels is None else np.asarray(labels)
-    write_predictions(path, names=names, splits=["test"] * len(names), scores=scores, labels=labels, classes=classes)
+    write_predictions(
+        path,
+        names=names,
+        splits=["test"] * len(names),
+        scores=scores,
+        labels=labels,
+        predicted=scores.argmax(axis=1),
+        classes=classes,
+    )
     return scores, labels
 
 
@@ -84,7 +92,13 @@ def test_equal_scores_go_to_the_first_class_whatever_their_number(tmp_path):
         classes = [f"c{k}" for k in range(count)]
         scores = np.full((1, count), 1 / count)
         write_predictions(
-            tmp_path / "p.csv", names=["x"], splits=["test"], scores=scores, labels=np.array([0]), classes=classes
+            tmp_path / "p.csv",
+            names=["x"],
+            splits=["test"],
+            scores=scores,
+            labels=np.array([0]),
+            predicted=np.array([0]),
+            classes=classes,
         )
         assert read_predictions(tmp_path / "p.csv")[0].predicted == "c0"
 
@@ -130,5 +144,68 @@ def test_lengths_that_differ_are_refused(tmp_path):
             splits=["test"],
             scores=np.ones((2, 2)),
             labels=np.zeros(2, int),
+            predicted=np.zeros(2, int),
             classes=["a", "b"],
         )
+
+
+def test_the_answer_need_not_have_the_highest_score(tmp_path):
+    """A threshold of one's own decides otherwise."""
+    write_predictions(
+        tmp_path / "p.csv",
+        names=["x"],
+        splits=["test"],
+        scores=np.array([[0.75, 0.25]]),
+        labels=np.array([1]),
+        predicted=np.array([1]),
+        classes=["a", "b"],
+    )
+    (row,) = read_predictions(tmp_path / "p.csv")
+    assert (row.predicted, row.score, row.correct) == ("b", 0.25, True)
+
+
+def read(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def test_several_classes_an_example(tmp_path):
+    scores = np.array([[0.75, 0.5, 0.25], [0.125, 0.25, 0.0]])
+    labels = np.array([[1, 0, 1], [0, 0, 0]], bool)
+    write_choices(
+        tmp_path / "p.csv",
+        names=["x", "y"],
+        splits=["validation", "test"],
+        scores=scores,
+        labels=labels,
+        chosen=scores >= 0.5,
+        classes=["a", "b", "c"],
+    )
+    assert read(tmp_path / "p.csv") == [
+        ["name", "split", "labels", "predicted", "correct", "score:a", "score:b", "score:c"],
+        ["x", "validation", "a|c", "a|b", "0", "0.75", "0.5", "0.25"],
+        ["y", "test", "", "", "1", "0.125", "0.25", "0.0"],
+    ]
+
+
+def test_numbers(tmp_path):
+    values, targets = np.array([[1.5], [2.0]]), np.array([[1.0], [2.5]])
+    write_values(tmp_path / "p.csv", names=["x", "y"], splits=["test"] * 2, values=values, targets=targets)
+    assert read(tmp_path / "p.csv") == [
+        ["name", "split", "target", "predicted", "error"],
+        ["x", "test", "1.0", "1.5", "0.5"],
+        ["y", "test", "2.5", "2.0", "-0.5"],
+    ]
+    write_values(
+        tmp_path / "p.csv",
+        names=["x"],
+        splits=["test"],
+        values=np.array([[1.0, 2.0]]),
+        targets=np.array([[0.0, 4.0]]),
+    )
+    assert read(tmp_path / "p.csv") == [
+        ["name", "split", "target1", "predicted1", "error1", "target2", "predicted2", "error2"],
+        ["x", "test", "0.0", "1.0", "1.0", "4.0", "2.0", "-2.0"],
+    ]
+    with pytest.raises(ValueError, match="do not fit"):
+        write_values(tmp_path / "p.csv", names=["x"], splits=["test"], values=values, targets=targets)

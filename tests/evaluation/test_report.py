@@ -60,6 +60,7 @@ def report():
             },
             "validation": {"accuracy": {"value": 0.8, "low": 0.7, "high": 0.88}},
             "baseline": {"accuracy": 0.55},
+            "baseline_answer": "the most frequent class, always",
             "examples": {"train": 1400, "validation": 30, "test": 30},
             "per_class": [
                 {"class": ATTACK, "precision": 0.875, "recall": 0.9, "f1": 0.887, "support": 20},
@@ -67,12 +68,12 @@ def report():
             ],
             "confusion": [[18, 2], [1, 9]],
             "classes": [ATTACK, "猫 \udce9"],
-            "parity": {"passed": True, "examples": 30, "largest_difference": 2.5e-7},
+            "parity": {"passed": True, "examples": 30, "max_difference": 2.5e-7},
         },
         history=[{"stage": ATTACK, "step": 10 * k, "split": "train", "loss": 1 / k} for k in (1, 2, 3)],
         wrong=[
-            WrongExample(name=f'"{ATTACK}.jpg', label=ATTACK, predicted="猫", score=0.98, image=picture()),
-            WrongExample(name="broken.jpg", label="a", predicted="b", score=0.97, image=b"junk"),
+            WrongExample(name=f'"{ATTACK}.jpg', label=ATTACK, predicted="猫", remark="0.980", image=picture()),
+            WrongExample(name="broken.jpg", label="a", predicted="b", remark="0.970", image=b"junk"),
         ],
         configuration=[("train.epochs", "7", True), ("train.seed", "0", False), ("data", ATTACK, True)],
         environment={"python": "3.11", "cpu": ATTACK},
@@ -86,7 +87,7 @@ def test_says_everything(report):
     page = Page(render(report))
     for text in (
         "0.9000 95 % interval 0.8500 to 0.9500",
-        "majority baseline 0.5500",
+        "baseline 0.5500 the most frequent class, always",
         "test examples 30 1,400 train, 30 validation",
         "✓ passed largest difference 2.5e-07 on 30 examples",
         "Fewer than 10 test examples in 1 of 2 classes, so their numbers are rough: 猫 \ufffd (9).",
@@ -143,7 +144,7 @@ def test_sections_without_data_are_left_out(report):
 def test_a_task_without_classes_has_a_report():
     metrics = {"primary": "mae", "higher_is_better": False, "test": {"mae": {"value": 1.5, "low": 1.0, "high": 2.0}}}
     text = Page(render(Report(title="r", metrics=metrics))).text
-    assert "mae on test 1.5000 95 % interval 1.0000 to 2.0000" in text
+    assert "MAE on test 1.5000 95 % interval 1.0000 to 2.0000" in text
     assert "baseline" not in text and "Confusion" not in text
 
 
@@ -152,12 +153,12 @@ def changed(report, **metrics):
 
 
 def test_failed_parity_is_said(report):
-    text = changed(report, parity={"passed": False, "largest_difference": 0.5, "reason": "a score differs by 0.5"})
+    text = changed(report, parity={"passed": False, "max_difference": 0.5, "reason": "a score differs by 0.5"})
     assert "✗ failed" in text and "evaluated (a score differs by 0.5): do not use it" in text and "✓" not in text
 
 
 def test_an_interval_that_holds_the_baseline_is_said(report):
-    sentence = "does not lie clear of the majority baseline"
+    sentence = "does not lie clear of the baseline"
     assert sentence not in changed(report)
     assert sentence in changed(report, baseline={"accuracy": 0.86})
     assert sentence in changed(report, baseline={"accuracy": 0.86}, higher_is_better=True)
@@ -195,3 +196,18 @@ def test_write_is_whole_or_not_at_all(report, tmp_path):
     assert path.read_text(encoding="utf-8") == render(report)
     with pytest.raises(UserError, match="cannot be written"):
         write(report, tmp_path / "missing" / "report.html")
+
+
+def test_texts_are_shown_as_they_are(report):
+    wrong = [WrongExample(name="t.csv:2", label="a, b", predicted="none", remark="a 0.100", text=f"{ATTACK} ¶ \x00")]
+    html = render(dataclasses.replace(report, wrong=wrong))
+    page = Page(html)
+    assert f"{ATTACK} ¶ \ufffd is a, b , called none (a 0.100)" in page.text
+    assert "no picture" not in page.text and "<script" not in html.lower()
+
+
+def test_classes_with_thresholds_have_all_columns(report):
+    row = {"class": "x", "threshold": 0.25, "average_precision": float("nan"), "f1": 0.5, "support": 30}
+    text = changed(report, per_class=[row], confusion=None, baseline_answer="every class, always")
+    assert "class threshold average precision F1 examples x 0.250 – 0.500 30" in text
+    assert "every class, always" in text

@@ -5,10 +5,13 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from tfpt.metrics.classification import (
+    BINS,
     EPSILON,
+    calibration_error,
     classification_metrics,
     confusion_matrix,
     majority_baseline,
+    metrics_of_outcomes,
     most_wrong,
     outcomes,
     per_class,
@@ -24,6 +27,12 @@ def random_split(examples=500, classes=7, seed=0):
     return scores, random.integers(classes - 2, size=examples)
 
 
+def calibration_by_hand(confidence, right):
+    edges = np.linspace(0, 1, BINS + 1)
+    bins = [(low <= confidence) & (confidence < high) for low, high in zip(edges, [*edges[1:-1], 2], strict=False)]
+    return sum(abs(right[b].mean() - confidence[b].mean()) * b.mean() for b in bins if b.any())
+
+
 def test_equals_scikit_learn():
     scores, labels = random_split()
     predicted = scores.argmax(axis=1)
@@ -34,6 +43,10 @@ def test_equals_scikit_learn():
     assert classification_metrics(scores, labels) == pytest.approx(
         {
             "accuracy": sklearn_metrics.accuracy_score(labels, predicted),
+            "balanced_accuracy": sklearn_metrics.balanced_accuracy_score(labels, predicted),
+            "matthews": sklearn_metrics.matthews_corrcoef(labels, predicted),
+            "expected_calibration_error": calibration_by_hand(scores.max(axis=1), predicted == labels),
+            "top5_accuracy": sklearn_metrics.top_k_accuracy_score(labels, scores, k=5, labels=range(7)),
             "macro_precision": precision,
             "macro_recall": recall,
             "macro_f1": f1,
@@ -80,16 +93,34 @@ def test_outcomes_of_a_sample_are_a_sample_of_the_outcomes():
 
 
 def test_majority_baseline_answers_the_training_majority():
-    assert majority_baseline(np.array([0, 1, 1, 2]), np.array([0, 0, 0, 1])) == 0.25
-    assert majority_baseline(np.array([2, 1]), np.array([1, 2, 2])) == pytest.approx(1 / 3)
+    found = majority_baseline([1, 2, 1], np.array([0, 0, 0, 1]))
+    assert found == {"accuracy": 0.25, "balanced_accuracy": 0.5, "macro_f1": pytest.approx(0.2), "matthews": 0}
+    assert majority_baseline([0, 1, 1], np.array([1, 2, 2]))["accuracy"] == pytest.approx(1 / 3)
+
+
+def test_calibration_error_of_known_answers():
+    assert calibration_error(np.array([1.0, 1.0]), np.array([True, True])) == 0
+    assert calibration_error(np.array([1.0, 1.0]), np.array([True, False])) == 0.5
+    # 0.8 and 0.85 are in two bins: each is off on its own side
+    assert calibration_error(np.array([0.75, 0.9]), np.array([True, False])) == pytest.approx((0.25 + 0.9) / 2)
+
+
+def test_the_rank_is_that_of_the_answer_where_scores_are_equal():
+    scores, labels = np.full((7, 7), 1 / 7), np.arange(7)
+    found = outcomes(scores, labels)
+    assert found["rank"].tolist() == list(range(7))
+    metrics = metrics_of_outcomes(found)
+    assert (metrics["accuracy"], metrics["top5_accuracy"]) == (pytest.approx(1 / 7), pytest.approx(5 / 7))
 
 
 def test_most_wrong_orders_by_the_excess_over_the_true_class():
     scores = np.array([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.99, 0.01]])
-    labels = np.array([1, 1, 1, 0])
-    assert most_wrong(scores, labels, count=5).tolist() == [1, 0]
-    assert most_wrong(scores, labels, count=1).tolist() == [1]
-    assert most_wrong(scores, labels, count=0).tolist() == []
+    labels, predicted = np.array([1, 1, 1, 0]), scores.argmax(axis=1)
+    assert most_wrong(scores, labels, predicted, count=5).tolist() == [1, 0]
+    assert most_wrong(scores, labels, predicted, count=1).tolist() == [1]
+    assert most_wrong(scores, labels, predicted, count=0).tolist() == []
+    # with a threshold of its own the answer may have the lower score
+    assert most_wrong(scores, labels, np.array([1, 1, 0, 1]), count=5).tolist() == [2, 3]
 
 
 @pytest.mark.parametrize(

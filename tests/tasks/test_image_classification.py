@@ -24,17 +24,6 @@ def softmax(logits):
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.3])
-def test_the_loss_is_the_smoothed_cross_entropy(smoothing):
-    task = ImageClassification(config=ImageClassification.Config(label_smoothing=smoothing))
-    wanted = np.eye(3)[LABELS] * (1 - smoothing) + smoothing / 3
-    losses = -(wanted * np.log(softmax(LOGITS.astype(np.float64)))).sum(axis=1)
-    np.testing.assert_allclose(task.losses(tf.constant(LOGITS), tf.constant(LABELS)), losses, rtol=1e-5)
-    # targets that mixup made
-    soft = tf.constant(np.eye(3, dtype=np.float32)[LABELS])
-    np.testing.assert_allclose(task.losses(tf.constant(LOGITS), soft), losses, rtol=1e-5)
-
-
 def test_a_client_reads_label_score_and_all_scores():
     answer = ImageClassification().decode(tf.constant(LOGITS), {}, STATE)
     assert answer["label"].numpy().tolist() == [b"ant", "côte".encode(), b"ant"]
@@ -43,11 +32,20 @@ def test_a_client_reads_label_score_and_all_scores():
     assert answer["classes"].shape == (3, 3)
 
 
-def test_statistics_are_the_outcomes_of_the_metrics():
-    batch = {"targets": tf.constant(LABELS)}
-    found = ImageClassification().statistics(tf.constant(LOGITS), batch, {})
-    for name, wanted in outcomes(softmax(LOGITS), LABELS).items():
-        np.testing.assert_allclose(found[name], wanted, rtol=1e-5, err_msg=name)
+@pytest.mark.parametrize("classes", [3, 7, 30])
+def test_statistics_are_the_outcomes_of_the_metrics(classes):
+    random = np.random.default_rng(classes)
+    logits = random.normal(size=(9, classes)).round(0).astype(np.float32)  # with equal ones
+    labels = random.integers(classes, size=9)
+    state = {"classes": list(map(str, range(classes)))}
+    found = dict(ImageClassification().statistics(tf.constant(logits), {"targets": tf.constant(labels)}, state))
+    assert ("scores" in found) == (classes <= 20)
+    scores = tf.nn.softmax(logits).numpy()
+    np.testing.assert_array_equal(found.pop("scores", scores), scores)
+    wanted = outcomes(scores, labels)
+    assert set(found) == set(wanted)
+    for name, values in wanted.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-5, err_msg=name)
 
 
 def test_the_head_starts_with_equal_answers_and_drops_features_in_training():

@@ -1,5 +1,7 @@
 """What holds for every task: one way from a raw example to an answer, in training, evaluation and serving."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,18 @@ from tfpt.training.pipeline import Prepared, evaluation_batches
 
 MODALITIES = {"image": ("tiny:conv", "folder:{pictures}"), "text": ("toys.toy_words", "csv:{texts}")}
 """A small backbone and data for each modality that a task can stand on; {pictures} and {texts} are the fixtures' paths."""
+DATA = {
+    "question_answering": "squad:{questions}",
+    "token_classification": "conll:{tagged}",
+    "image_regression": "csv:{measured}",
+}
+"""Data of the tasks that learn from something else than classes."""
+CASES = [
+    *((name, "") for name in registry.names("task")),
+    ("image_classification", "csv:{several}"),
+    ("text_classification", "csv:{rated}"),
+]
+"""Every task on its own data, and tasks that learn from several kinds of labels on the others."""
 COUNT = 8
 TEXTS = (
     "good",
@@ -25,6 +39,17 @@ TEXTS = (
     "good, I say",
     "bad!",
 )
+ASKED = (
+    ("who", "Zoë  is here", "Zoë"),
+    ("where is it?", "it is far, far away " * 6 + "in Köln.", "Köln"),
+    ("what", "", ""),
+    ("", "something", "something"),
+    ("why is that so, and since when exactly is it?", "because \N{GRINNING FACE} it is", "because \N{GRINNING FACE}"),
+    ("who", "nobody knows", ""),
+    ("whom", "(her).", "her"),
+    ("when", "yesterday\n\nor today", "or today"),
+)
+TAGGED = "O O B-PER|B-LOC|O O O B-PER I-PER O|O|B-LOC O O O O O O O O O O O O B-PER I-PER|O B-LOC|B-PER B-PER|I-PER"
 
 
 @pytest.fixture(scope="module")
@@ -33,19 +58,47 @@ def paths(pictures, tmp_path_factory):
     texts = tmp_path_factory.mktemp("texts") / "texts.csv"
     rows = [f'"{text}",{"no" if "bad" in text else "yes"}' for text in TEXTS]
     texts.write_text("\n".join(["text,label", *rows]) + "\n")
-    return {"pictures": pictures, "texts": texts}
+    questions = tmp_path_factory.mktemp("questions") / "questions.json"
+    asked = [
+        (
+            context,
+            {"id": f"{k}", "question": question, "answers": [{"text": answer, "answer_start": context.find(answer)}]},
+        )
+        for k, (question, context, answer) in enumerate(ASKED)
+    ]
+    for _, question in asked:
+        question["answers"] = [one for one in question["answers"] if one["text"]]
+    paragraphs = [{"context": context, "qas": [question]} for context, question in asked]
+    questions.write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+    tagged = tmp_path_factory.mktemp("tagged") / "tagged.txt"
+    sentences = [[f"{'(' * (k % 2)}w{k}. {tag}" for k, tag in enumerate(line.split())] for line in TAGGED.split("|")]
+    tagged.write_text("\n\n".join("\n".join(lines) for lines in sentences) + "\n")
+    tables = tmp_path_factory.mktemp("tables")
+    pictures_of = sorted(pictures.glob("*/*.png"))
+    contents = {
+        "several": ["path,labels", *(f"{path},{'a|b|c'[: 2 * (k % 3) + 1]}" for k, path in enumerate(pictures_of))],
+        "measured": ["path,label", *(f"{path},{k}.5" for k, path in enumerate(pictures_of))],
+        "rated": ["text,label", *(f'"{text}",{k}.25' for k, text in enumerate(TEXTS))],
+    }
+    for name, lines in contents.items():
+        (tables / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    own = {name: tables / f"{name}.csv" for name in contents}
+    return {"pictures": pictures, "texts": texts, "questions": questions, "tagged": tagged, **own}
 
 
-def make(name, paths):
+def make(name, paths, data=""):
     """Returns a servable of a task with a random head, a few examples' batch, and their raw values."""
     task = registry.find("task", name)()
-    trunk, data = MODALITIES[task.modalities[0]]
+    trunk, of_modality = MODALITIES[task.modalities[0]]
+    data = data or DATA.get(name, of_modality)
     kind, argument = registry.split_reference(trunk)
     backbones = {"trunk": registry.find("backbone", kind)(argument)}
     kind, argument = registry.split_reference(data.format(**paths))
-    source = registry.find("data", kind)(argument)
+    data_class = registry.find("data", kind)
+    source = data_class(argument, data_class.Config(label_type="multi") if "several" in data else None)
     info = source.info()
-    preprocessors = {"trunk": backbones["trunk"].preprocessor(Input(image_size=16)).for_features(info.features)}
+    preprocessor = backbones["trunk"].preprocessor(Input(image_size=16)).for_features(info.features)
+    preprocessors = {"trunk": task.adapt_preprocessor(preprocessor)}
     examples = np.arange(0, info.size, info.size // COUNT)[:COUNT]
     state = task.adapt(source, examples)
     made = assemble(task, state, backbones, preprocessors, precision="float32", seed=0)
@@ -59,9 +112,9 @@ def make(name, paths):
     return servable, batch, list(raw_examples(source, examples, preprocessors.values()))
 
 
-@pytest.mark.parametrize("name", registry.names("task"))
-def test_served_equals_decoded_predictions_before_and_after_save_and_load(name, paths, tmp_path):
-    servable, batch, examples = make(name, paths)
+@pytest.mark.parametrize(("name", "data"), CASES)
+def test_served_equals_decoded_predictions_before_and_after_save_and_load(name, data, paths, tmp_path):
+    servable, batch, examples = make(name, paths, data)
     task, state, inputs, frame = servable.task, servable.state, batch["inputs"], batch["frame"]
     wanted = {k: v.numpy() for k, v in task.decode(task.predict(servable.model, inputs), frame, state).items()}
     raw = {feature: [example[feature] for example in examples] for feature in examples[0]}
@@ -96,13 +149,17 @@ def test_a_task_defines_what_a_task_must(name):
     assert type(task).__doc__
 
 
-@pytest.mark.parametrize("name", registry.names("task"))
-def test_metrics_are_those_that_are_named(name, paths):
-    servable, batch, _ = make(name, paths)
+@pytest.mark.parametrize(("name", "data"), CASES)
+def test_metrics_are_those_that_are_named(name, data, paths):
+    servable, batch, _ = make(name, paths, data)
     task = servable.task
     loss_sum, weight_sum, outputs = task.loss(servable.model, batch, False)
-    assert (loss_sum.shape, float(weight_sum)) == ((), COUNT)
+    assert loss_sum.shape == weight_sum.shape == ()
+    assert np.isfinite(loss_sum) and float(weight_sum) >= 1
     statistics = {k: v.numpy() for k, v in task.statistics(outputs, batch, servable.state).items()}
+    statistics = task.finish_statistics(statistics, servable.state)
     assert all(len(value) == COUNT for value in statistics.values())
-    assert set(task.metrics(statistics, servable.state)) == set(task.metric_names())
-    assert set(task.kept_answers) <= set(task.decode(outputs, batch["frame"], servable.state))
+    assert set(task.metrics(statistics, servable.state)) == set(task.metric_names_of(servable.state))
+    assert set(task.metric_names_of(servable.state)) <= set(task.metric_names())
+    if task.kept_answers:
+        assert set(task.kept_answers) & set(task.decode(outputs, batch["frame"], servable.state))

@@ -12,4 +12,6 @@ class ToyMean(TextClassification):
         (trunk,) = trunks.values()
         inputs = trunk.host_input()
         pooled = keras.layers.GlobalAveragePooling1D()(trunk(inputs)["sequence"])
-        return keras.Model(inputs, keras.layers.Dense(len(state["classes"]), name="head")(pooled))
+        model = keras.Model(inputs, keras.layers.Dense(len(state["classes"]), name="head")(pooled))
+        model.label_kind, model.class_weights = "single", ()
+        return model

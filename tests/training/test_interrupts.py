@@ -1,4 +1,4 @@
-"""Ctrl-C waits for a whole state, once."""
+"""Ctrl-C and SIGTERM wait for a whole state, once."""
 
 import os
 import signal
@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from tfpt.errors import Preempted
 from tfpt.training.interrupts import deferred_interrupts
 
 
@@ -19,10 +20,10 @@ def test_the_first_press_is_told_and_the_second_stops_at_once(capfd):
     with pytest.raises(KeyboardInterrupt), deferred_interrupts() as pressed:
         assert not pressed()
         press()
-        reached.append(pressed())
+        reached.append(type(pressed()))
         press()
         reached.append("after the second")
-    assert reached == [True]
+    assert reached == [KeyboardInterrupt]
     assert "press again to stop at once" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -53,5 +54,15 @@ def test_outside_the_main_thread_nothing_is_deferred():
     thread = threading.Thread(target=work, name="other")
     thread.start()
     thread.join()
-    assert told == [(False, "other")]
+    assert told == [(None, "other")]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_sigterm_is_told_from_ctrl_c(capfd):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Preempted), deferred_interrupts() as pressed:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert isinstance(pressed(), Preempted)
+        raise pressed()
+    assert "SIGTERM: stopping as soon as the state is saved" in capfd.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before

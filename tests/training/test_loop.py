@@ -17,7 +17,7 @@ from tfpt.tasks import Primary, Task
 from tfpt.training.averages import Averages
 from tfpt.training.checkpoints import Checkpoints, restore
 from tfpt.training.loop import Hooks, Progress, Stage, compiled_steps, is_better, train_stage
-from tfpt.training.plan import training_plan
+from tfpt.training.plan import TrainingPlan, training_plan
 from tfpt.training.updates import RateGroup, Updates
 
 RANDOM = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def one_update(row, *, accumulate=1, bad=(), l2=0.0):
     data = batches(lambda: iter([(0, np.array(row, np.int64))]), bad=bad, batch_size=len(row))
     call = compiled_steps(Line(), model, updates_of(model, schedule="constant"), None, accumulate=accumulate)
     losses, weights, failed = call(iter(data), tf.constant(1))
-    return [v.numpy() for v in model.trainable_variables], float(losses[0]), float(weights[0]), failed.numpy()[0]
+    return [v.numpy() for v in model.trainable_variables], float(losses[0]), float(weights[0]), failed.numpy()
 
 
 def assert_close(ours, theirs):
@@ -171,9 +171,7 @@ class Bench:
             updates=updates,
             averages=averages,
             batches=lambda rows: batches(rows, bad=bad, batch_size=options.batch_size),
-            examples=np.arange(len(X)),
-            lengths=None,
-            batch_size=options.batch_size,
+            plan=TrainingPlan(examples=np.arange(len(X)), batch_size=options.batch_size, seed=options.seed),
             epochs=epochs,
             steps=steps,
             evaluate=self._evaluate if evaluate else None,
@@ -209,7 +207,10 @@ class Bench:
             self.stop_at = 0
             os.kill(os.getpid(), signal.SIGINT)
 
-    def _evaluate(self):
+    def _evaluate(self, pressed):
+        self._press(self.progress.step, "evaluation")
+        if stop := pressed():
+            raise stop
         self.evaluated.append([v.numpy() for v in self.model.variables])
         at = len([row for row in self.progress.history if row["split"] == "validation"])
         error = self.scores[at] if at < len(self.scores) else 10.0 - at
@@ -304,7 +305,10 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize(
     ("hook", "stop_at", "stops"),
     # what is pressed after the state was saved stops after the next update, or at the end of the stage
-    [("row", 1, 1), ("row", 5, 5), ("row", 6, 6), ("row", 9, 9), ("status", 4, 5), ("status", 9, 9)],
+    [
+        *(("row", 1, 1), ("row", 5, 5), ("row", 6, 6), ("row", 9, 9)),
+        *(("status", 4, 5), ("status", 9, 9), ("evaluation", 3, 3), ("evaluation", 9, 9)),
+    ],
 )
 def test_a_stage_that_was_stopped_goes_on_bit_equal(bench, whole, hook, stop_at, stops):
     bench.stop_at, bench.stop_in = stop_at, hook
@@ -322,7 +326,10 @@ def test_a_stage_that_was_stopped_goes_on_bit_equal(bench, whole, hook, stop_at,
 
 
 def untimed(history):
-    return [{k: v for k, v in row.items() if k not in ("seconds", "examples_per_second")} for row in history]
+    return [
+        {k: v for k, v in row.items() if k not in ("seconds", "examples_per_second", "evaluation_seconds")}
+        for row in history
+    ]
 
 
 def test_steps_bound_a_stage_and_it_is_evaluated_at_its_end(bench):

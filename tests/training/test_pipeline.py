@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpt import augment
+from tfpt import augment, registry
+from tfpt.config import Input
 from tfpt.console import Console
 from tfpt.data.folder import Folder
 from tfpt.preprocessors.image import Image
 from tfpt.tasks.image_classification import ImageClassification
+from tfpt.training import pipeline
 from tfpt.training.pipeline import Augmentation, Prepared, evaluation_batches, training_batches
+from tfpt.training.plan import TrainingPlan
 
 SIDE = 8
 STATE = {"classes": ["blue", "green", "red"]}
@@ -43,7 +46,7 @@ def batches_of(prepared, rows=ROWS, ops=OPS, *, views=1, seed=7):
     made = training_batches(
         prepared,
         lambda: iter([(epoch, np.array(row, np.int64)) for epoch, row in rows]),
-        batch_size=len(rows[0][1]),
+        width=len(rows[0][1]) if len({len(row) for _, row in rows}) == 1 else None,
         task=ImageClassification(),
         state=STATE,
         augmentation=Augmentation(ops=augment.parse(ops), views=views, seed=seed),
@@ -191,3 +194,103 @@ def test_a_batch_operation_gets_a_seed_for_each_example(pictures):
     assert first[30] != pytest.approx(later[30])  # another epoch
     assert first[30] != pytest.approx(first[3])
     assert 0 < first[30] < 0.4
+
+
+@pytest.fixture
+def texts(tmp_path):
+    lines = [f"{'word ' * (k % 11)}number {k}\t{k % 2}" for k in range(150)]
+    file = tmp_path / "texts.tsv"
+    file.write_text("text\tlabel\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    source = registry.find("data", "csv")(str(file))
+    return Prepared(source, [tiny_text().with_offsets()], threads=2)
+
+
+def tiny_text():
+    return registry.find("backbone", "tiny")("transformer").preprocessor(Input(max_length=8))
+
+
+def read_all(prepared, ks):
+    """Returns every example as `read` gives it."""
+    examples = tf.data.Dataset.from_tensor_slices(np.array(ks, np.int64)).map(prepared.read)
+    return [tf.nest.map_structure(np.asarray, one) for one in examples.as_numpy_iterator()]
+
+
+def test_texts_prepared_in_blocks_are_those_prepared_one_by_one(texts):
+    ks = [0, 3, *range(10, 149)]
+    alone = read_all(texts, ks)
+    texts.keep(np.array(ks), console=Console(stream=io.StringIO()), what="Preparing")
+    tf.nest.map_structure(np.testing.assert_array_equal, read_all(texts, ks), alone)
+    assert texts.lengths[ks].tolist() == [len(features["text"]) for features, _, _ in alone]
+
+
+def test_a_text_that_cannot_be_read_does_not_spoil_its_block(texts):
+    read = texts.source.example
+
+    def example(k):
+        with tf.control_dependencies([tf.debugging.assert_none_equal(k, tf.constant(20, tf.int64))]):
+            return tf.nest.map_structure(tf.identity, read(k))
+
+    texts.source.example = example
+    texts.keep(np.arange(150), console=Console(stream=io.StringIO()), what="Preparing")
+    assert texts.failed == {20}
+    assert texts.lengths[20] == 0
+    assert all(texts.lengths[k] for k in range(150) if k != 20)
+
+
+def test_the_share_of_texts_that_are_cut_is_known_kept_or_not(texts):
+    examples = np.arange(150)
+    wanted = np.mean([k % 11 + 2 > 8 - 2 for k in examples])  # two special tokens
+    assert texts.truncated(examples)["text"] == pytest.approx(wanted)
+    texts.keep(examples, console=Console(stream=io.StringIO()), what="Preparing")
+    assert texts.truncated(examples)["text"] == pytest.approx(wanted)
+
+
+def test_rows_of_a_token_budget_become_batches_of_their_own_length(texts):
+    texts.keep(np.arange(150), console=Console(stream=io.StringIO()), what="Preparing")
+    plan = TrainingPlan(examples=np.arange(150), batch_size=1, seed=0, lengths=texts.lengths, tokens=64)
+    rows = [(epoch, row) for epoch in range(2) for row in plan.rows(epoch)]
+    made = training_batches(
+        texts,
+        lambda: iter(rows),
+        width=plan.width,
+        task=registry.find("task", "text_classification")(),
+        state={"classes": ["0", "1"]},
+        augmentation=Augmentation(),
+    )
+    batches = [tf.nest.map_structure(lambda t: t.numpy(), batch) for batch in made]
+    assert len(batches) == len(rows)
+    for (_, row), batch in zip(rows, batches, strict=True):
+        assert batch["example"].tolist() == row.tolist()
+        assert batch["inputs"].shape[:2] == (len(row), texts.lengths[row].max())
+        assert np.argmax(batch["targets"], axis=1).tolist() == (row % 2).tolist()
+
+
+def test_texts_are_tokenised_once_and_found_on_disk_the_next_time(texts, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFPT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(pipeline, "_WORTH_STORING", 0.0)
+    ks, console = np.arange(3, 140), Console(stream=io.StringIO())
+    options = {"console": console, "what": "Preparing", "digests": texts.source.digests()}
+    texts.keep(ks, **options)
+    assert len(list((tmp_path / "home" / "prepared").iterdir())) == 1
+    again = Prepared(texts.source, texts.preprocessors, threads=2)
+    monkeypatch.setattr(Prepared, "_block", None)  # nothing is tokenised again
+    again.keep(ks, **options)
+    tf.nest.map_structure(np.testing.assert_array_equal, read_all(again, ks), read_all(texts, ks))
+    assert np.array_equal(again.lengths, texts.lengths)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 no zip"])
+def test_what_is_on_disk_but_damaged_or_of_other_texts_is_not_used(texts, tmp_path, monkeypatch, damage):
+    monkeypatch.setenv("TFPT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(pipeline, "_WORTH_STORING", 0.0)
+    console = Console(stream=io.StringIO())
+    digests = texts.source.digests()
+    texts.keep(np.arange(20), console=console, what="Preparing", digests=digests)
+    (file,) = (tmp_path / "home" / "prepared").iterdir()
+    file.write_bytes(damage)
+    again = Prepared(texts.source, texts.preprocessors, threads=2)
+    again.keep(np.arange(20), console=console, what="Preparing", digests=digests)
+    assert np.array_equal(again.lengths, texts.lengths)
+    other = Prepared(texts.source, texts.preprocessors, threads=2)
+    other.keep(np.arange(20), console=console, what="Preparing", digests=[b"other", *digests[1:]])
+    assert len(list((tmp_path / "home" / "prepared").iterdir())) == 2

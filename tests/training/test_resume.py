@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfpt.training.run_folder import RunFolder
 
-TIMING = ("seconds", "examples_per_second")
+TIMING = ("seconds", "examples_per_second", "evaluation_seconds")
 SETTINGS = {
     "backbone": "toys.toy_pixels",
     "task_options": {"dropout": 0.3},

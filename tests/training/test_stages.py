@@ -11,7 +11,7 @@ from tfpt.config import Input
 from tfpt.console import Console
 from tfpt.errors import UserError
 from tfpt.registry import find
-from tfpt.training import feature_cache, stages
+from tfpt.training import feature_cache
 from tfpt.training.assembly import assemble
 from tfpt.training.fit import train
 from tfpt.training.run_folder import RunFolder
@@ -26,11 +26,10 @@ def trained(pictures, tmp_path_factory):
     features was granted. Equal settings are trained once."""
     known = {}
 
-    def trained(*, share=feature_cache.SHARE_OF_MEMORY, **options):
-        key = repr((share, sorted(options.items())))
+    def trained(**options):
+        key = repr(sorted(options.items()))
         if key not in known:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(feature_cache, "SHARE_OF_MEMORY", share)
                 given = {"data": f"folder:{pictures}", "augment": "none", **SMALL, **options}
                 known[key] = _train(tmp_path_factory.mktemp("run"), patch, **given)
         return known[key]
@@ -42,13 +41,15 @@ def _train(folder, patch, *, task="image_classification", backbone="toys.toy_pix
     output = {"run_dir": str(folder)}
     experiment = keywords.experiment_from_kwargs(task=task, backbone=backbone, output=output, **options)
     console, cached = Console(stream=io.StringIO()), []
+    features = feature_cache.FeatureCache.features
 
-    def cache_features(*args, **rest):
-        found = feature_cache.cache_features(*args, **rest)
+    def recorded(self, *examples):
+        found = features(self, *examples)
         cached.append(found is not None)
         return found
 
-    patch.setattr(stages, "cache_features", cache_features)
+    patch.setattr(feature_cache.FeatureCache, "features", recorded)
+    patch.setenv("TFPT_HOME", str(folder / "home"))
     run = RunFolder(folder)
     try:
         outcome = train(set_up(experiment, console=console), run, console=console)
@@ -71,28 +72,35 @@ def losses(outcome):
     return [row["loss"] for row in outcome.progress.history]
 
 
-def test_features_that_do_not_fit_into_memory_are_computed_anew_and_nothing_else_changes(trained):
-    once, said, cached = trained()
-    assert (cached, "computed anew" in said) == ([True], False)
-    anew, said, cached = trained(share=0.0)
-    assert cached == [False]
-    assert "over half of the" in said
-    assert "computed anew in each epoch" in said
+def test_features_that_are_not_kept_are_computed_anew_and_nothing_else_changes(trained):
+    options = {"epochs": 1, "unfreeze": "last:2", "head_epochs": 1}
+    once, _, cached = trained(**options)
+    assert cached == [True, True]
+    anew, _, cached = trained(feature_cache="off", **options)
+    assert cached == [False, False]
     assert losses(anew) == pytest.approx(losses(once), abs=1e-5)
-    for ours, theirs in zip(head(anew), head(once), strict=True):
-        assert np.abs(ours).max() > 1e-3
-        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    for ours, theirs in zip(anew.assembly.model.variables, once.assembly.model.variables, strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-4)
 
 
 def test_a_head_that_is_all_there_is_is_trained_with_the_augmentation_that_was_asked_for(trained):
     plain, *_ = trained()
-    shaded, _, cached = trained(augment="toys.toy_shade")
-    assert cached == []
+    shaded, said, cached = trained(augment="toys.toy_shade")
+    assert cached == [False]
+    assert "augmented anew, so it runs 1 times" in said
     assert losses(shaded) != pytest.approx(losses(plain), abs=1e-4)
     automatic, _, cached = trained(augment="auto")
     assert cached == [True]
     assert losses(automatic) == pytest.approx(losses(plain), abs=1e-6)
-    assert trained(augment="toys.toy_shade", epochs=1, unfreeze="none", steps=1)[2] == []
+    assert trained(augment="toys.toy_shade", epochs=1, unfreeze="none", steps=1)[2] == [False]
+
+
+def test_cached_views_are_the_augmentation_of_the_first_epochs(trained):
+    anew, _, cached = trained(augment="toys.toy_shade")
+    assert cached == [False]
+    views, _, cached = trained(augment="toys.toy_shade", cached_views=3)
+    assert cached == [True]
+    assert losses(views) == pytest.approx(losses(anew), abs=1e-5)
 
 
 def test_a_head_that_is_the_first_of_two_stages_is_trained_on_cached_features(trained):
@@ -130,7 +138,7 @@ def test_a_stage_that_cannot_be_is_said_before_anything_is_trained(pictures, tmp
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
-def test_texts_of_varying_length_are_cached_where_the_pooled_output_is_all_that_is_read(trained, tmp_path):
+def test_texts_of_varying_length_are_cached_whatever_is_read_of_them(trained, tmp_path):
     words = np.random.default_rng(0).choice(["fine", "day", "sea", "tree"], (150, 6))
     rows = [f"{' '.join(row[: k % 6])} {'good' if k % 2 else 'bad'},{k % 2}" for k, row in enumerate(words)]
     (tmp_path / "texts.csv").write_text("\n".join(["text,label", *rows]) + "\n")
@@ -139,8 +147,26 @@ def test_texts_of_varying_length_are_cached_where_the_pooled_output_is_all_that_
     assert cached == [True]
     assert head(once)[0].shape == (WIDTH, 2)
     # a task that reads every word's vector, whose number varies
-    anew, said, cached = trained(**{**options, "task": "toys.toy_mean"})
-    assert cached == [False]
-    assert "outputs differ in length: they are computed anew in each epoch" in said
-    assert anew.progress.total_steps == once.progress.total_steps
-    assert np.abs(head(anew)[0]).max() > 1e-3
+    words, _, cached = trained(**{**options, "task": "toys.toy_mean"})
+    assert cached == [True]
+    assert words.progress.total_steps == once.progress.total_steps
+    assert np.abs(head(words)[0]).max() > 1e-3
+
+
+def test_a_head_is_solved_exactly_and_the_next_stage_goes_on_from_it(trained):
+    options = {"epochs": 1, "unfreeze": "last:1", "ema": 0.9, "learning_rate": 1e-6}
+    solved, said, cached = trained(head_solver="exact", **options)
+    assert cached == [True, True]
+    assert "The head was solved exactly on 16 examples: C = " in said
+    rows = solved.progress.history
+    assert [(row["stage"], row["split"]) for row in rows][:2] == [("head", "train"), ("head", "validation")]
+    # On its own training examples regularised logistic regression beats a few steps from zero by far.
+    first = next(row["loss"] for row in rows if row["stage"] == "fine_tune" and row["split"] == "train")
+    assert first == pytest.approx(rows[0]["loss"], abs=0.2)
+    assert first < 0.5 * losses(trained(**options)[0])[0]
+
+
+def test_an_exact_head_needs_all_features_at_once(trained):
+    for options in ({"feature_cache": "off"}, {"augment": "toys.toy_shade"}):
+        with pytest.raises(UserError, match=r"head_solver=exact needs the features of all examples at once"):
+            trained(head_solver="exact", **options)

@@ -1,4 +1,4 @@
-"""Updates against AdamW and SGD written out in numpy."""
+"""Updates against the rules written out in numpy."""
 
 import keras
 import numpy as np
@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from tfpt.config import Optim
 from tfpt.errors import UserError
-from tfpt.training.schedules import WarmUpAndDecay
+from tfpt.fields import settings_of
+from tfpt.training.schedules import Rise, WarmUpAndDecay, schedule_of
 from tfpt.training.updates import LOSS_SCALE_START, RateGroup, Updates
 
 STEPS = 5
@@ -81,6 +82,91 @@ def test_sgd_has_momentum():
     np.testing.assert_allclose(matrix.numpy(), value, rtol=1e-5, atol=1e-6)
 
 
+NAMES = tuple(settings_of("optim", Optim)[0].choices)
+
+
+def lion(value, gradients, *, rate):
+    """Chen et al. (2023), algorithm 2."""
+    m = 0.0
+    for g in gradients:
+        value, m = value - rate * np.sign(0.9 * m + 0.1 * g), 0.99 * m + 0.01 * g
+    return value
+
+
+def rmsprop(value, gradients, *, rate):
+    """Tieleman and Hinton (2012), with a momentum of 0.8."""
+    mean, velocity = 0.0, 0.0
+    for g in gradients:
+        mean = 0.9 * mean + 0.1 * g * g
+        velocity = 0.8 * velocity + rate * g / np.sqrt(mean + 1e-7)
+        value = value - velocity
+    return value
+
+
+def adafactor(value, gradients, *, rate):
+    """Shazeer and Stern (2018), algorithm 4, for a matrix whose root mean square is below 1."""
+    rows, columns = np.zeros(value.shape[0]), np.zeros(value.shape[1])
+    for t, g in enumerate(gradients, start=1):
+        decay = 1 - t**-0.8
+        squares = g * g + 1e-30
+        rows = decay * rows + (1 - decay) * squares.mean(1)
+        columns = decay * columns + (1 - decay) * squares.mean(0)
+        step = g / np.sqrt(np.outer(rows / rows.mean(), columns))
+        value = value - min(rate, 1 / np.sqrt(t)) * step / max(1.0, np.sqrt((step**2).mean()))
+    return value
+
+
+@pytest.mark.parametrize("reference", [lion, rmsprop, adafactor], ids=lambda f: f.__name__)
+def test_the_other_rules_do_what_their_papers_say(reference):
+    (matrix,) = variables((3, 4))
+    matrix.assign(matrix * 0.3)
+    start, steps = matrix.numpy().astype(np.float64), gradients_for([matrix])
+    updates = make([RateGroup(1.0, (matrix,))], name=reference.__name__, momentum=0.8, weight_decay=0.0)
+    for gradients in steps:
+        updates.apply(gradients)
+    wanted = reference(start, [g.astype(np.float64) for (g,) in steps], rate=0.01)
+    np.testing.assert_allclose(matrix.numpy(), wanted, rtol=1e-3, atol=1e-6)
+    assert np.abs(matrix.numpy() - start).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_rule_decays_by_the_group_s_own_rate_and_no_bias(name):
+    matrix, bias = variables((3, 4), (4,))
+    starts = [matrix.numpy(), bias.numpy()]
+    updates = make([RateGroup(0.1, (matrix, bias))], name=name, weight_decay=0.5)
+    for _ in range(3):
+        updates.apply([np.zeros((3, 4), "float32"), np.zeros(4, "float32")])
+    np.testing.assert_allclose(matrix.numpy(), starts[0] * (1 - 0.01 * 0.1 * 0.5) ** 3, rtol=1e-6)
+    np.testing.assert_array_equal(bias.numpy(), starts[1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_rule_goes_on_exactly_from_its_state(name):
+    def fresh():
+        matrix, bias, kernel = variables((3, 4), (4,), (2, 2, 3, 4))
+        groups = [RateGroup(1.0, (matrix, bias)), RateGroup(0.3, (kernel,))]
+        return [matrix, bias, kernel], make(groups, name=name, schedule="cosine", weight_decay=0.1)
+
+    (ours, whole), (theirs, again) = fresh(), fresh()
+    steps = gradients_for(ours)
+    for number, gradients in enumerate(steps):
+        if number == 3:
+            for target, source in zip([*theirs, *again.state], [*ours, *whole.state], strict=True):
+                target.assign(source)
+        whole.apply(gradients)
+        if number >= 3:
+            again.apply(gradients)
+    for a, b in zip([*ours, *whole.state], [*theirs, *again.state], strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_a_head_of_zeros_learns_under_adafactor():
+    (kernel,) = variables((3, 4))
+    kernel.assign(np.zeros((3, 4)))
+    make([RateGroup(1.0, (kernel,))], name="adafactor", weight_decay=0.0).apply([np.ones((3, 4), "float32")])
+    np.testing.assert_allclose(kernel.numpy(), -0.01, rtol=1e-4)
+
+
 def test_the_norm_is_taken_after_duplicate_rows_are_summed():
     (table,) = variables((4, 2))
     start = table.numpy()
@@ -146,6 +232,25 @@ def test_the_schedule_rises_and_falls_and_is_scaled_for_each_group():
     np.testing.assert_allclose(values[10], 0.0, atol=1e-6)
     constant = WarmUpAndDecay(peak=2.0, steps=10, warmup=0.0, shape="constant")
     assert [float(constant(step)) for step in (0, 9)] == [2.0, 2.0]
+    assert [float(constant.times(0.5)(step)) for step in (0, 9)] == [1.0, 1.0]
+    assert WarmUpAndDecay(**constant.get_config()).get_config() == constant.get_config()
+
+
+def test_the_schedule_falls_in_a_line_or_in_steps():
+    linear = WarmUpAndDecay(peak=2.0, steps=10, warmup=0.2, shape="linear")
+    np.testing.assert_allclose([float(linear(step)) for step in (0, 1, 2, 6, 10)], [1.0, 2.0, 2.0, 1.0, 0.0], atol=1e-6)
+    options = Optim(schedule="step", warmup=0.0, step_at=(30, 60, 90), step_factor=0.1)
+    steps = schedule_of(options, learning_rate=2.0, steps=20)
+    values = [float(steps(step)) for step in range(20)]
+    np.testing.assert_allclose(values, [2.0] * 6 + [0.2] * 6 + [0.02] * 6 + [0.002] * 2, rtol=1e-5)
+    never = schedule_of(Optim(schedule="step", warmup=0.0, step_at=()), learning_rate=2.0, steps=20)
+    assert [float(never(step)) for step in (0, 19)] == [2.0, 2.0]
+
+
+def test_the_range_test_grows_by_one_factor():
+    rise = Rise(peak=1.0, steps=5, span=1e4)
+    np.testing.assert_allclose([float(rise(step)) for step in range(5)], [1e-4, 1e-3, 1e-2, 1e-1, 1.0], rtol=1e-5)
+    assert float(rise.times(0.1)(4)) == pytest.approx(0.1)
 
 
 def test_every_state_variable_is_saved():

@@ -5,6 +5,7 @@ import pytest
 from tfpt.backbones.applications import Applications
 from tfpt.backbones.efficientnet_lite import EfficientnetLite
 from tfpt.backbones.hf import Hf
+from tfpt.data.movie_reviews import MovieReviews
 from tfpt.errors import UserError
 from tfpt.weights import catalogue
 from tfpt.weights.catalogue import CATALOGUE, Url
@@ -20,11 +21,13 @@ def test_every_entry_is_complete():
         assert all(source.url.startswith("https://") for source in entry.sources if isinstance(source, Url))
 
 
-def test_backbones_and_catalogue_agree():
+def test_components_and_catalogue_agree():
     named = [
         f for kind in (Applications, EfficientnetLite, Hf) for v in kind.variants() for f in kind(v).weight_files()
     ]
-    assert sorted(named) == sorted(CATALOGUE)
+    data = MovieReviews().data_files()
+    assert sorted([*named, *data]) == sorted(CATALOGUE)
+    assert {name for name, entry in CATALOGUE.items() if entry.room == "data"} == set(data)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 import functools
 import hashlib
 import http.server
+import io
 import json
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import zipfile
@@ -13,7 +15,7 @@ import pytest
 
 from tfpt.errors import UserError
 from tfpt.weights import catalogue, fetch
-from tfpt.weights.catalogue import Entry, Package, Url
+from tfpt.weights.catalogue import Entry, Package, SourcePackage, Url
 
 CONTENT = b"numbers" * 1000
 NAME = "efficientnet_lite:probe"
@@ -151,6 +153,66 @@ def test_a_wrong_package_leaves_nothing(publish, home, tmp_path, content, member
         fetch.fetch(NAME)
     assert kept(home) == []
     assert not list(home.rglob(".partial*"))
+
+
+def write_source_package(folder):
+    """Writes a source package with the file in an archive inside it, and returns its digest; it builds with what it holds."""
+    backend = (
+        "import pathlib\n"
+        "def prepare_metadata_for_build_wheel(folder, settings=None):\n"
+        "    info = pathlib.Path(folder) / 'probe_weights-0.1.0.dist-info'\n"
+        "    info.mkdir()\n"
+        "    (info / 'METADATA').write_text('Metadata-Version: 2.1\\nName: probe-weights\\nVersion: 0.1.0\\n')\n"
+        "    return info.name\n"
+    )
+    inner = archive({"data/probe.pth": CONTENT})
+    files = {
+        "pyproject.toml": b"[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n",
+        "backend.py": backend.encode(),
+        "PKG-INFO": b"Metadata-Version: 2.1\nName: probe-weights\nVersion: 0.1.0\n",
+        "more/inner.tar.gz": inner,
+    }
+    outer = archive({f"probe_weights-0.1.0/{name}": content for name, content in files.items()})
+    (folder / "probe_weights-0.1.0.tar.gz").write_bytes(outer)
+    return f"sha256:{hashlib.sha256(outer).hexdigest()}"
+
+
+def archive(files):
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w:gz") as made:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            made.addfile(member, io.BytesIO(content))
+    return written.getvalue()
+
+
+def source_package(digest, *members):
+    return SourcePackage(requirement="probe-weights==0.1.0", digest=digest, members=members)
+
+
+def test_from_an_archive_inside_a_source_package(publish, home, tmp_path):
+    digest = write_source_package(tmp_path / "index")
+    publish(entry(source_package(digest, "probe_weights-0.1.0/more/inner.tar.gz", "data/probe.pth")))
+    console = Console()
+    assert fetch.fetch(NAME, console=console).read_bytes() == CONTENT
+    assert "the source package probe-weights==0.1.0" in console.lines[0]
+    assert kept(home) == [FILENAME, f"{FILENAME}.json"]
+
+
+def test_a_source_package_of_another_digest_is_not_opened(publish, home, tmp_path):
+    write_source_package(tmp_path / "index")
+    publish(entry(source_package(f"sha256:{'0' * 64}", "probe_weights-0.1.0/more/inner.tar.gz", "data/probe.pth")))
+    with pytest.raises(UserError, match=r"pip says: .*DO NOT MATCH THE HASHES"):
+        fetch.fetch(NAME)
+    assert kept(home) == []
+
+
+def test_a_source_package_without_the_file(publish, tmp_path):
+    digest = write_source_package(tmp_path / "index")
+    publish(entry(source_package(digest, "probe_weights-0.1.0/more/inner.tar.gz", "data/other.pth")))
+    with pytest.raises(UserError, match=r"does not hold data/other\.pth"):
+        fetch.fetch(NAME)
 
 
 def test_pips_reason_is_one_sentence(publish):

@@ -80,5 +80,5 @@ def test_an_index_stays_in_its_folder(tmp_path):
 
 
 def test_no_weights_at_all(tmp_path):
-    with pytest.raises(UserError, match=r"model\.safetensors or pytorch_model\.bin"):
+    with pytest.raises(UserError, match=r"model\.safetensors, pytorch_model\.bin or tf_model\.h5"):
         TensorFolder(tmp_path)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
     from tfpt.config import Input
     from tfpt.preprocessors import Preprocessor
@@ -32,6 +33,33 @@ class Spec:
     parameters: int = 0
     licence: str = "unknown"
     origin: str = "unknown"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointHead:
+    """The head that a fine-tuned checkpoint brings along: dense layers from one of the trunk's endpoints to logits.
+
+    Attributes:
+        layers: kernel `[in, out]`, bias `[out]` and activation (a name that `tfpt.layers.dense_stack` knows) of each.
+        endpoint: what the first layer reads: `pooled` or `sequence`.
+        classes: what each output means, in order.
+        problem: `single` (softmax over the outputs), `multi` (a sigmoid each) or `regression` (the outputs themselves).
+    """
+
+    layers: tuple[tuple["np.ndarray", "np.ndarray", str], ...]
+    endpoint: str
+    classes: tuple[str, ...]
+    problem: str
+
+    def plan(self) -> list[dict[str, Any]]:
+        """Returns `units` and `activation` of each layer: plain values for a task's state, which `dense_stack` takes."""
+        return [{"units": int(kernel.shape[1]), "activation": activation} for kernel, _, activation in self.layers]
+
+    def load(self, model: "keras.Model") -> None:
+        """Assigns the arrays to the layers that `dense_stack(..., plan)` made in a model."""
+        from tfpt.layers.dense_stack import load_dense_stack
+
+        load_dense_stack(model, [(kernel, bias) for kernel, bias, _ in self.layers])
 
 
 class Backbone:
@@ -81,4 +109,20 @@ class Backbone:
 
     def weight_files(self) -> Sequence[str]:
         """Returns the catalogue names (`efficientnet_lite:lite0`) that `tfpt fetch` brings for this backbone."""
+        return ()
+
+    def spec_files(self) -> Sequence[str]:
+        """Returns those of `weight_files` that even `spec` and `preprocessor` read; a run brings them before it asks."""
+        return ()
+
+    def head(self) -> CheckpointHead | None:
+        """Returns the head that the checkpoint was fine-tuned with; None when it has none.
+
+        Raises:
+            UserError: it has one that cannot be taken over.
+        """
+        return None
+
+    def loading_notes(self) -> Sequence[str]:
+        """Returns, after `build`, sentences on how the weights fitted the network, for the user."""
         return ()

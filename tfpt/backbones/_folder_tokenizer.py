@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tfpt.errors import UserError
@@ -14,8 +15,13 @@ if TYPE_CHECKING:
     from tfpt.layers.tokens import Tokenizer
 
 _SENTENCE_PIECES = ("spiece.model", "sentencepiece.bpe.model", "spm.model", "tokenizer.model")
-# XLM-RoBERTa's first ids are fairseq's: <s>, <pad>, </s>, <unk>; the model's own ids follow, moved by one.
-_FAIRSEQ = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
+# Models trained with fairseq: by how much the SentencePiece model's own ids are moved, and special tokens that have others.
+FAIRSEQ: Mapping[str, tuple[int, Mapping[str, int]]] = MappingProxyType(
+    {
+        "camembert": (4, MappingProxyType({"<s>": 5, "<pad>": 1, "</s>": 6, "<unk>": 3})),
+        "xlm-roberta": (1, MappingProxyType({"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3})),
+    }
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,17 +48,23 @@ def read(folder: Path, config: Mapping[str, Any]) -> FolderTokenizer:
     whole = read_json(folder / "tokenizer.json", {})
     kind = whole.get("model", {}).get("type", "")
     model = next((folder / name for name in _SENTENCE_PIECES if (folder / name).is_file()), None)
-    fairseq = config.get("model_type") == "xlm-roberta" or "XLMRoberta" in str(settings.get("tokenizer_class", ""))
+    kind_of_model = (
+        "xlm-roberta" if "XLMRoberta" in str(settings.get("tokenizer_class")) else config.get("model_type", "")
+    )
     if (folder / "vocab.txt").is_file() or kind == "WordPiece":
         tokenizer, ids = _word_pieces(folder, settings, whole, config)
     elif (folder / "merges.txt").is_file() or kind == "BPE":
         tokenizer, ids = _byte_pairs(folder, settings, whole)
     elif model is not None:
-        tokenizer, ids = sentence_pieces(model, fairseq=fairseq)
+        lowercase = _lowercase(folder, settings, config)
+        tokenizer, ids = sentence_pieces(
+            model.read_bytes(), str(model), fairseq=FAIRSEQ.get(kind_of_model), lowercase=lowercase
+        )
+    elif kind == "Unigram":
+        tokenizer, ids = _unigram(folder, whole)
     else:
-        hint = f"; its tokenizer.json is {kind}, so the SentencePiece file is missing" if kind else ""
         raise UserError(
-            f"--backbone=hf:{folder}: there is no vocabulary{hint}; it needs vocab.txt, vocab.json with merges.txt, "
+            f"--backbone=hf:{folder}: there is no vocabulary; it needs vocab.txt, vocab.json with merges.txt, "
             f"tokenizer.json or one of {', '.join(_SENTENCE_PIECES)}."
         )
     ids |= {token["content"]: token["id"] for token in whole.get("added_tokens", [])}
@@ -166,12 +178,42 @@ def byte_pairs(
     return BytePairs(vocabulary=_in_order(ids), merges=merges, prefix_space=prefix_space), dict(ids)
 
 
-def sentence_pieces(file: Path, *, fairseq: bool) -> tuple["Tokenizer", dict[str, int]]:
+def _unigram(folder: Path, whole: Mapping[str, Any]) -> tuple["Tokenizer", dict[str, int]]:
+    from tfpt.backbones._unigram import sentence_piece_model
+
+    file = folder / "tokenizer.json"
+    try:
+        content = sentence_piece_model(whole)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise UserError(
+            f"{file}: it cannot be read as a SentencePiece model ({error}); put the model's own "
+            f"{' or '.join(_SENTENCE_PIECES)} beside it."
+        ) from error
+    return sentence_pieces(content, str(file))
+
+
+def _lowercase(folder: Path, settings: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Tells whether text loses case and accents before SentencePiece sees it, as for ALBERT."""
+    albert = config.get("model_type") == "albert"
+    lowercase = bool(settings.get("do_lower_case", albert))
+    if lowercase and (not albert or settings.get("keep_accents")):
+        raise UserError(
+            f"--backbone=hf:{folder}: its tokenizer changes case before SentencePiece and keeps accents, which tfpt cannot "
+            "do; choose another model."
+        )
+    return lowercase
+
+
+def sentence_pieces(
+    content: bytes, source: str, *, fairseq: tuple[int, Mapping[str, int]] | None = None, lowercase: bool = False
+) -> tuple["Tokenizer", dict[str, int]]:
     """Returns a SentencePiece tokenizer and its pieces' ids.
 
     Args:
-        file: the model.
-        fairseq: whether ids are XLM-RoBERTa's.
+        content: the model file's.
+        source: the file, for the message.
+        fairseq: one of `FAIRSEQ`; None: ids are the model's own.
+        lowercase: whether letters lose case and accents first.
 
     Raises:
         UserError: it is no such file.
@@ -180,16 +222,16 @@ def sentence_pieces(file: Path, *, fairseq: bool) -> tuple["Tokenizer", dict[str
 
     from tfpt.layers.sentence_pieces import SentencePieces
 
-    content = file.read_bytes()
     model = base64.b64encode(content).decode("ascii")
     try:
         reader = tensorflow_text.SentencepieceTokenizer(content)
         names = [name.decode() for name in reader.id_to_string(range(int(reader.vocab_size()))).numpy()]
     except Exception as error:  # whatever the op makes of a foreign file
-        raise UserError(f"{file}: this is no SentencePiece model; fetch it again.") from error
-    if fairseq:
-        return SentencePieces(model=model, shift=1, unknown=_FAIRSEQ["<unk>"]), dict(_FAIRSEQ)
-    return SentencePieces(model=model), {name: k for k, name in enumerate(names)}
+        raise UserError(f"{source}: this is no SentencePiece model; fetch it again.") from error
+    if fairseq is not None:
+        shift, special = fairseq
+        return SentencePieces(model=model, shift=shift, unknown=special["<unk>"], lowercase=lowercase), dict(special)
+    return SentencePieces(model=model, lowercase=lowercase), {name: k for k, name in enumerate(names)}
 
 
 def _in_order(ids: Mapping[str, int]) -> tuple[str, ...]:

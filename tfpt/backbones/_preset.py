@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfpt.backbones import _folder_tokenizer
-from tfpt.backbones._folder_tokenizer import FolderTokenizer
+from tfpt.backbones._folder_tokenizer import FAIRSEQ, FolderTokenizer
 from tfpt.errors import UserError
 
 if TYPE_CHECKING:
@@ -86,8 +86,9 @@ class Preset:
                 source=f"kerashub:{self.name}",
             )
         elif "proto" in settings:
-            fairseq = whole["class_name"] == "XLMRobertaTokenizer"
-            tokenizer, ids = _folder_tokenizer.sentence_pieces(self.path(f"{_ASSETS}/vocabulary.spm"), fairseq=fairseq)
+            fairseq = FAIRSEQ["xlm-roberta"] if whole["class_name"] == "XLMRobertaTokenizer" else None
+            path = self.path(f"{_ASSETS}/vocabulary.spm")
+            tokenizer, ids = _folder_tokenizer.sentence_pieces(path.read_bytes(), str(path), fairseq=fairseq)
         else:
             raise UserError(f"--backbone=kerashub:{self.name}: tfpt does not know {whole['class_name']}.")
         return _folder_tokenizer.with_special(tokenizer, ids, {})

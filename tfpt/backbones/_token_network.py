@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,10 @@ from tfpt.errors import UserError
 
 if TYPE_CHECKING:
     import keras
+
+    from tfpt.backbones._folder_tokenizer import FolderTokenizer
+    from tfpt.config import Input
+    from tfpt.preprocessors import Preprocessor
 
 POOLINGS = ("auto", "cls", "mean", "last", "pooler")
 POOLING_HELP = (
@@ -85,6 +89,46 @@ def around(
     if family.around == "roberta":
         return first, last + last, last
     return first, last, last
+
+
+def text_preprocessor(
+    family: Family,
+    read: Callable[[], "FolderTokenizer"],
+    options: "Input",
+    *,
+    size: int,
+    positions: int | None,
+    source: str,
+) -> "Preprocessor":
+    """Returns the preprocessor that feeds a text network.
+
+    Args:
+        family: of the network.
+        read: reads the tokenizer; not called where the length is refused.
+        options: says how long texts may be.
+        size: the longest text in tokens that `auto` means.
+        positions: the longest that the network can take; None: any.
+        source: the backbone's name, for messages.
+
+    Raises:
+        UserError: the network has fewer positions than asked for.
+    """
+    from tfpt.preprocessors.text import Text
+
+    size = size if options.max_length == "auto" else options.max_length
+    if positions and size > positions:
+        raise UserError(f"--input.max_length={size}: {source} has {positions} positions; write at most that.")
+    found = read()
+    before, between, after = around(family, begin=found.begin, end=found.end)
+    return Text(
+        size=size,
+        tokenizer=found.tokenizer,
+        before=before,
+        between=between,
+        after=after,
+        inputs=family.inputs,
+        padding=found.padding,
+    )
 
 
 def network(backbone: Any, family: Family, *, pooling: str, name: str) -> "keras.Model":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfpt.backbones import Backbone, Spec
 from tfpt.backbones._preset import Preset
-from tfpt.backbones._token_network import FAMILIES, POOLING_HELP, POOLINGS, around, groups, network
+from tfpt.backbones._token_network import FAMILIES, POOLING_HELP, POOLINGS, groups, network, text_preprocessor
 from tfpt.config import setting
 from tfpt.errors import UserError
 
@@ -18,14 +18,19 @@ if TYPE_CHECKING:
     from tfpt.config import Input
     from tfpt.preprocessors import Preprocessor
 
-# Networks for pictures: what becomes of their output. A map is averaged; of a sequence, cls or mean.
+# Networks for pictures: what becomes of their output. A map is averaged; of a sequence, cls or mean; a tower, the half of
+# a pair of networks for pictures and texts, pools by itself.
 _IMAGES = MappingProxyType(
     {
         "DINOV2Backbone": "cls",
         "DINOV3Backbone": "cls",
         "DeiTBackbone": "cls",
         "DenseNetBackbone": "map",
+        "EfficientNetBackbone": "map",
+        "MiTBackbone": "map",
+        "MobileNetBackbone": "map",
         "ResNetBackbone": "map",
+        "SigLIPBackbone": "tower",
         "SwinTransformerBackbone": "mean",
         "VGGBackbone": "map",
         "ViTBackbone": "cls",
@@ -73,7 +78,7 @@ class Kerashub(Backbone):
         endpoint = {"levels": (None, None, None)} if _IMAGES[kind] == "map" else {"sequence": (None, width)}
         return Spec(
             modality="image",
-            size=(settings.get("image_shape") or (None,))[0] or _SIDE,
+            size=self._side or _SIDE,
             value_range=(min(ends), max(ends)),
             endpoints={"pooled": (width,), **endpoint},
             parameters=self._unweighted.count_params(),
@@ -89,25 +94,13 @@ class Kerashub(Backbone):
             size = self.spec().size if options.image_size == "auto" else options.image_size
             scale, offset = self._preset.scaling()
             return Image(size=size, resize=options.resize, scale=scale, offset=offset)
-        from tfpt.preprocessors.text import Text
-
-        longest = self._settings.get("max_sequence_length")
-        size = self.spec().size if options.max_length == "auto" else options.max_length
-        if longest and size > longest:
-            raise UserError(
-                f"--input.max_length={size}: kerashub:{self.argument} has {longest} positions; write at most that."
-            )
-        family = FAMILIES[self._kind]
-        found = self._preset.tokenizer()
-        before, between, after = around(family, begin=found.begin, end=found.end)
-        return Text(
-            size=size,
-            tokenizer=found.tokenizer,
-            before=before,
-            between=between,
-            after=after,
-            inputs=family.inputs,
-            padding=found.padding,
+        return text_preprocessor(
+            FAMILIES[self._kind],
+            self._preset.tokenizer,
+            options,
+            size=self.spec().size,
+            positions=self._settings.get("max_sequence_length"),
+            source=f"kerashub:{self.argument}",
         )
 
     def build(self, size: int) -> "keras.Model":
@@ -119,10 +112,11 @@ class Kerashub(Backbone):
             return network(self._load(), family, pooling=pooling, name=name)
         if self.config.pooling not in ("auto", _IMAGES[self._kind]):
             raise UserError(f"--backbone.pooling={self.config.pooling}: {name} is for pictures; write auto.")
-        shape = self._settings.get("image_shape")
-        if shape and shape[0] not in (None, size):
-            raise UserError(f"--input.image_size={size}: {name} takes {shape[0]} x {shape[0]} pixels only.")
-        return _image_network(self._load(image_shape=(size, size, 3)), _IMAGES[self._kind], name)
+        if self._side not in (None, size):
+            raise UserError(f"--input.image_size={size}: {name} takes {self._side} x {self._side} pixels only.")
+        shape = "input_shape" if "input_shape" in self._settings else "image_shape"
+        options = {} if _IMAGES[self._kind] == "tower" else {shape: (size, size, 3)}
+        return _image_network(self._load(**options), _IMAGES[self._kind], name)
 
     def groups(self, model: "keras.Model") -> list[list["keras.layers.Layer"]]:
         """Returns the embeddings, each block, and what comes after the last one."""
@@ -168,6 +162,12 @@ class Kerashub(Backbone):
     def _is_text(self) -> bool:
         return self._kind in FAMILIES
 
+    @property
+    def _side(self) -> int | None:
+        """The side in pixels that the preset is made for; None where it takes any."""
+        settings = self._settings["vision_encoder"]["config"] if "vision_encoder" in self._settings else self._settings
+        return (settings.get("image_shape") or settings.get("input_shape") or (None,))[0]
+
     @functools.cached_property
     def _unweighted(self) -> Any:
         return self._load(load_weights=False)
@@ -176,10 +176,11 @@ class Kerashub(Backbone):
         import keras_hub
 
         try:
-            return getattr(keras_hub.models, self._kind).from_preset(self.argument, **options)
+            loaded = getattr(keras_hub.models, self._kind).from_preset(self.argument, **options)
         except Exception as error:  # a foreign or damaged preset may fail in any way
             reason = str(error).strip().partition("\n")[0].rstrip(".")[:200]
             raise UserError(f"--backbone=kerashub:{self.argument}: the preset cannot be loaded ({reason}).") from error
+        return loaded.vision_encoder if _IMAGES.get(self._kind) == "tower" else loaded
 
 
 def _image_network(backbone: Any, pooling: str, name: str) -> "keras.Model":
@@ -191,6 +192,8 @@ def _image_network(backbone: Any, pooling: str, name: str) -> "keras.Model":
     if pooling == "map":
         pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(output)
         ends = {"pooled": pooled, "levels": _functional.levels(backbone, output)}
+    elif pooling == "tower":
+        ends = {"pooled": output, "sequence": backbone.post_layer_norm.output}
     elif pooling == "mean":
         ends = {"pooled": keras.layers.GlobalAveragePooling1D(name="pooled")(output), "sequence": output}
     else:

@@ -54,6 +54,10 @@ class DataSource:
         self.argument = argument
         self.config: Any = config if config is not None else self.Config()
 
+    def data_files(self) -> Sequence[str]:
+        """Returns the names, in the catalogue, of what must be fetched; `tfpt fetch --flagfile` brings it."""
+        return ()
+
     def info(self) -> Info:
         """Returns what the source holds.
 

@@ -18,8 +18,18 @@ _PAIRS = (
     ("text1", "text2"),
 )
 _TEXT = ("text", "sentence", "review", "content", "body")
-_IMAGE = ("image", "path", "image_path", "filename", "file")
-_LABEL = ("label", "labels", "class", "target", "category", "sentiment", "gold_label", "is_duplicate")
+_IMAGE = ("image", "image/encoded", "path", "image_path", "filename", "file")
+_LABEL = (
+    "label",
+    "labels",
+    "class",
+    "image/class/label",
+    "target",
+    "category",
+    "sentiment",
+    "gold_label",
+    "is_duplicate",
+)
 _KNOWN = frozenset((*_TEXT, *_IMAGE, *_LABEL, *(name for pair in _PAIRS for name in pair)))
 
 AUTO, NONE = "auto", "none"
@@ -40,13 +50,13 @@ class ColumnsConfig(DataSource.Config):
     )
     image: str = setting(
         "auto",
-        "Column with the path of a picture, relative to the file. auto: a column called image, path, image_path, filename or file where there "
-        "is no text; none: no pictures.",
+        "Column with pictures, or with their paths relative to the file. auto: a column called image, image/encoded, path, image_path, filename "
+        "or file where there is no text; none: no pictures.",
     )
     label: tuple[str, ...] = setting(
         ("auto",),
-        "Column of the label, or several with commas between them: a,b,c. auto: a column called label, labels, class, target, "
-        "category, sentiment, gold_label or is_duplicate, or the other one of two; none: no labels.",
+        "Column of the label, or several with commas between them: a,b,c. auto: a column called label, labels, class, image/class/label, "
+        "target, category, sentiment, gold_label or is_duplicate, or the other one of two; none: no labels.",
     )
     label_type: str = setting(
         "auto",

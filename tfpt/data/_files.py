@@ -5,6 +5,7 @@ import difflib
 import re
 from collections.abc import Collection
 from pathlib import Path
+from typing import NoReturn
 
 from tfpt.errors import UserError
 
@@ -51,12 +52,12 @@ def find_files(argument: str, *, source: str, endings: Collection[str]) -> Files
         if path.is_file():
             return Files(files=((path, ""),))
         if not path.is_dir():
-            _raise_missing(where, path)
+            raise_missing(where, path)
         found = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith((".", "_")))
     except OSError as error:
         raise UserError(f"{where} cannot be read: {error.strerror or error}.") from error
     readable = [file for file in found if _ending(file) in endings]
-    splits = {file: _split(file.name) for file in readable}
+    splits = {file: split_of(file.name) for file in readable}
     if any(splits.values()):
         ignored = [file.name for file in readable if not splits[file]]
         readable = [file for file in readable if splits[file]]
@@ -76,13 +77,18 @@ def _ending(file: Path) -> str:
     return file.name.lower().rpartition(".")[2]
 
 
-def _split(name: str) -> str:
-    """Returns the split that a name tells; none where its words disagree."""
+def split_of(name: str) -> str:
+    """Returns the split that a name tells (`dev_matched` is validation); `""` where there is none or its words disagree."""
     said = {_SPLITS[word] for word in re.split(r"[^a-z]+", name.lower()) if word in _SPLITS}
     return said.pop() if len(said) == 1 else ""
 
 
-def _raise_missing(where: str, path: Path) -> None:
+def raise_missing(where: str, path: Path) -> NoReturn:
+    """Says what is wrong with a path that is neither a file nor a folder.
+
+    Raises:
+        UserError: always.
+    """
     if path.exists():
         raise UserError(f"{where} is neither a file nor a folder.")
     parent = next(folder for folder in path.parents if folder.is_dir())

@@ -49,6 +49,8 @@ def cell(value: Any) -> Cell:
     Raises:
         ValueError: it is neither a text, a number, a truth value nor a list of these.
     """
+    if isinstance(value, bytes):  # as TFRecord files have it
+        value = value.decode(errors="replace")
     if isinstance(value, str):
         text = value.strip()
         return text if text.isascii() else unicodedata.normalize("NFC", text)

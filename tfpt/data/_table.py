@@ -47,7 +47,8 @@ class Table:
         files: path and split of each file.
         file: `[rows]` int64, in which file a row is.
         line: `[rows]` int64, where it begins there.
-        inputs: `text`, `text_pair`, `image` (bytes or absolute paths) of all rows.
+        columns: `text`, `text_pair`, `image`, as far as there are such -> its column in the first file.
+        inputs: these (pictures as bytes or absolute paths) of all rows; empty when the source reads them again.
         pictures: whether `image` holds pictures themselves, not paths.
         digests: `[rows * DIGEST]` bytes: hashes of the inputs.
         code: `[rows]` int64, which of the different labels a row has.
@@ -58,6 +59,7 @@ class Table:
     files: tuple[tuple[Path, str], ...]
     file: "np.ndarray"
     line: "np.ndarray"
+    columns: dict[str, str]
     inputs: dict[str, Texts]
     pictures: bool
     digests: "np.ndarray"
@@ -86,9 +88,10 @@ def as_bytes(value: Any) -> bytes:
 
 
 class _Rows:
-    """Collects the rows of all files."""
+    """Collects the rows of all files; without `keep`, of texts and pictures only their hashes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: bool) -> None:
+        self.keep = keep
         self.inputs: dict[str, TextsBuilder] = {}
         self.line = array.array("q")
         self.code = array.array("q")
@@ -100,7 +103,7 @@ class _Rows:
     def add(self, file: TableFile, path: Path, roles: Roles, *, labels: int) -> None:
         """Reads one file; `labels` is how many label columns the others have."""
         inputs = roles.inputs()
-        builders = [self.inputs.setdefault(name, TextsBuilder()) for name in inputs]
+        builders = [self.inputs.setdefault(name, TextsBuilder()) for name in inputs] if self.keep else []
         image = list(inputs).index("image") if "image" in inputs else -1
         count = len(inputs)
         nothing: tuple[Cell, ...] = ("",) * labels
@@ -115,7 +118,7 @@ class _Rows:
                 self.pictures.add(inside)
                 if not inside:
                     texts[image] = os.path.join(os.fsencode(path.parent), texts[image])  # noqa: PTH118 - bytes
-            for builder, text in zip(builders, texts, strict=True):
+            for builder, text in zip(builders, texts, strict=self.keep):
                 builder.append(text)
             if len(texts) > 1 and image >= 0 and not inside:
                 del texts[image]  # its content counts, not its path
@@ -127,20 +130,23 @@ class _Rows:
             raise UserError(f"{path} holds no rows.")
 
 
-def read_table(found: Files, config: ColumnsConfig, open_file: Callable[[Path], TableFile]) -> Table:
+def read_table(
+    found: Files, config: ColumnsConfig, open_file: Callable[[Path], TableFile], *, keep: bool = True
+) -> Table:
     """Reads all files.
 
     Args:
         found: the files.
         config: what the columns are.
         open_file: opens one.
+        keep: whether texts and pictures are kept; without, the source reads them again where they are.
 
     Raises:
         UserError: a file cannot be read, or rows make no sense; the sentence names file and line.
     """
     import numpy as np
 
-    rows, files, said = _Rows(), found.files, list(found.notes)
+    rows, files, said = _Rows(keep=keep), found.files, list(found.notes)
     opened: list[TableFile] = []
     chosen: list[Roles] = []
     for path, split in files:
@@ -154,7 +160,7 @@ def read_table(found: Files, config: ColumnsConfig, open_file: Callable[[Path], 
         )
         opened.append(file)
         chosen.append(roles)
-    _check_alike(files, chosen)
+    _check_alike(files, chosen, exactly=not keep)
     label_columns = next((roles.label for roles in chosen if roles.label), ())
     for (path, _), file, roles in zip(files, opened, chosen, strict=True):
         rows.add(file, path, roles, labels=len(label_columns))
@@ -191,6 +197,7 @@ def read_table(found: Files, config: ColumnsConfig, open_file: Callable[[Path], 
         files=files,
         file=file_of[kept],
         line=line[kept],
+        columns=chosen[0].inputs(),
         inputs={name: builder.build().only(kept) for name, builder in rows.inputs.items()},
         pictures=True in rows.pictures,
         digests=digests[kept],
@@ -214,9 +221,13 @@ def _names(files: Sequence[tuple[Path, str]], chosen: Sequence[Roles], roles: Ro
     return ", ".join(path.name for (path, _), other in zip(files, chosen, strict=True) if other == roles)
 
 
-def _check_alike(files: Sequence[tuple[Path, str]], chosen: Sequence[Roles]) -> None:
+def _check_alike(files: Sequence[tuple[Path, str]], chosen: Sequence[Roles], *, exactly: bool) -> None:
+    """Refuses a file without the inputs of the first; with `exactly`, also one where they are in other columns."""
+    first = chosen[0].inputs()
     for (path, _), roles in zip(files, chosen, strict=True):
-        if set(roles.inputs()) != set(chosen[0].inputs()) or len(roles.label) not in (0, len(chosen[0].label)):
+        own = roles.inputs()
+        differs = own != first if exactly else set(own) != set(first)
+        if differs or len(roles.label) not in (0, len(chosen[0].label)):
             raise UserError(
                 f"{path} has other columns than {files[0][0].name} ({roles.sentence()}; there, {chosen[0].sentence()}); name them "
                 "with --data.text=COLUMN and --data.label=COLUMN."

@@ -1,4 +1,4 @@
-"""What csv, jsonl and parquet share: a source whose files are tables."""
+"""What csv, jsonl, parquet, arrow and hf share: a source whose files are tables."""
 
 import functools
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 from tfpt.data import DataSource, Index, Info
 from tfpt.data._columns import ColumnsConfig
 from tfpt.data._content import DIGEST, content_hash, picture_digests
-from tfpt.data._files import find_files
+from tfpt.data._files import Files, find_files
 from tfpt.data._table import Table, TableFile, read_table
 
 
@@ -27,17 +27,34 @@ class TableSource(DataSource):
         """
         raise NotImplementedError
 
+    def find(self) -> Files:
+        """Finds the files.
+
+        Raises:
+            UserError: there are none.
+        """
+        return find_files(self.argument, source=self.name, endings=self.endings)
+
+    def columns(self) -> ColumnsConfig:
+        """Returns what the columns are."""
+        config: ColumnsConfig = self.config
+        return config
+
+    def origin(self) -> str:
+        """Returns where the data is, for the report."""
+        return f"{self.name} {Path(self.argument).expanduser().absolute()}"
+
     def info(self) -> Info:
         """Returns the features that the columns give, the classes, and what `auto` chose."""
         table = self.table
-        features = {name: "image" if name == "image" else "text" for name in table.inputs}
+        features = {name: "image" if name == "image" else "text" for name in table.columns}
         if table.labels:
             features[table.labels.feature] = table.labels.kind
         return Info(
             features=features,
             classes=table.labels.classes if table.labels else (),
             size=len(table.line),
-            origin=f"{self.name} {Path(self.argument).expanduser().absolute()}",
+            origin=self.origin(),
             notes=table.notes,
         )
 
@@ -75,16 +92,21 @@ class TableSource(DataSource):
         example = {name: texts.read(k) for name, texts in table.inputs.items()}
         if "image" in example and not table.pictures:
             example["image"] = tf.io.read_file(example["image"])
-        if table.labels:
-            code, values = self._tensors
-            example[table.labels.feature] = tf.gather(values, tf.gather(code, k))
-        return example
+        return {**example, **self.labels_of(k)}
+
+    def labels_of(self, k: Any) -> dict[str, Any]:
+        """Returns `label`, `labels` or `target` of row k, whichever there is."""
+        import tensorflow as tf
+
+        if not self.table.labels:
+            return {}
+        code, values = self._tensors
+        return {self.table.labels.feature: tf.gather(values, tf.gather(code, k))}
 
     @functools.cached_property
     def table(self) -> Table:
         """All rows; the files are read at first use."""
-        found = find_files(self.argument, source=self.name, endings=self.endings)
-        return read_table(found, self.config, self.open)
+        return read_table(self.find(), self.columns(), self.open)
 
     @functools.cached_property
     def _tensors(self) -> tuple[Any, Any]:

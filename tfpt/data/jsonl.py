@@ -1,41 +1,21 @@
 """`--data=jsonl:PATH`: one JSON object a line, with keys for the text or the picture and for the label, or tokens and tags."""
 
-import dataclasses
-import functools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfpt.config import check, setting
-from tfpt.data import Index, Info
-from tfpt.data._columns import ColumnsConfig
-from tfpt.data._files import find_files
-from tfpt.data._labels import cell
 from tfpt.data._table import TableFile
-from tfpt.data._table_source import TableSource
-from tfpt.data._tagged import Tagged, TaggedBuilder
+from tfpt.data._tagged_table import TaggedTableSource
 from tfpt.data._utf8 import json_value, lines
 from tfpt.errors import UserError
 
 
-class Jsonl(TableSource):
+class Jsonl(TaggedTableSource):
     """A .jsonl or .ndjson file, a .json file with a list, or a folder with train, dev and test files."""
 
     name = "jsonl"
     endings = ("jsonl", "ndjson", "json")
-
-    @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Config(ColumnsConfig):
-        """Flags of the group `data`."""
-
-        tokens: str = setting("", "Key of the list of tokens, for token classification; needs --data.tags.")
-        tags: str = setting("", "Key of the list of tags, one a token.")
-
-        def __post_init__(self) -> None:
-            super().__post_init__()
-            check(bool(self.tokens) or not self.tags, f"tags: {self.tags} needs --data.tokens=KEY too")
-            check(bool(self.tags) or not self.tokens, f"tokens: {self.tokens} needs --data.tags=KEY too")
 
     def open(self, path: Path) -> TableFile:
         """Opens one file; the keys of its first object are the columns."""
@@ -43,52 +23,6 @@ class Jsonl(TableSource):
         if first is None:
             raise UserError(f"{path} is empty.")
         return _JsonlFile(path, first[1])
-
-    def info(self) -> Info:
-        """Returns the features that the keys give, the classes or tags, and what `auto` chose."""
-        if self._tagged:
-            return self._tagged.info(f"{self.name} {Path(self.argument).expanduser().absolute()}")
-        return super().info()
-
-    def index(self) -> Index:
-        """Returns one row an example, named by file and line: `train.jsonl:17`; in a list, by its place from 1."""
-        return self._tagged.index() if self._tagged else super().index()
-
-    def digests(self) -> Sequence[bytes]:
-        """Returns a hash of each example's texts, tokens or picture, never of its label or tags."""
-        return self._tagged.content if self._tagged else super().digests()
-
-    def example(self, k: Any) -> dict[str, Any]:
-        """Returns example k as `csv` does; with --data.tokens, `text` and `tags` as `conll` does."""
-        return self._tagged.example(k) if self._tagged else super().example(k)
-
-    @functools.cached_property
-    def _tagged(self) -> Tagged | None:
-        if not self.config.tokens:
-            return None
-        found = find_files(self.argument, source=self.name, endings=self.endings)
-        builder = TaggedBuilder()
-        for number, (path, _) in enumerate(found.files):
-            before = len(builder)
-            for line, value in _objects(path):
-                tokens, tags = (self._list(value, key, f"{path}:{line}") for key in ("tokens", "tags"))
-                if len(tokens) != len(tags):
-                    raise UserError(f"{path}:{line} has {len(tokens)} tokens and {len(tags)} tags.")
-                if not all(tokens):
-                    raise UserError(f"{path}:{line} has an empty token; remove it with its tag.")
-                if tokens:
-                    builder.add(tokens, tags, file=number, line=line)
-            if len(builder) == before:
-                raise UserError(f"{path} holds no sentences.")
-        return builder.build(found.files, found.notes)
-
-    def _list(self, value: dict[str, Any], role: str, where: str) -> list[str]:
-        key = getattr(self.config, role)
-        if key not in value:
-            raise UserError(f"{where}: --data.{role}={key} is not a key; keys are {', '.join(value)}.")
-        if not isinstance(value[key], list) or not all(isinstance(part, str | int) for part in value[key]):
-            raise UserError(f"{where}: --data.{role}={key} is not a list of texts.")
-        return [str(cell(part)) if role == "tags" else str(part) for part in value[key]]
 
 
 class _JsonlFile:

@@ -81,7 +81,7 @@ def curve(history: Iterable[Mapping[str, Any]], quantity: str) -> str:
         axes.set_title(printable(quantity.replace("_", " ")), loc="left", fontsize=11, fontweight="bold", pad=9)
         _mark_stages(axes, rows)
 
-    return _svg(draw, size=(4.6, 2.9), label=f"{quantity} over training", salt=f"curve {quantity}")
+    return to_svg(draw, size=(4.6, 2.9), label=f"{quantity} over training", salt=f"curve {quantity}")
 
 
 def confusion(counts: NDArray[Any], classes: Sequence[str]) -> str:
@@ -136,7 +136,7 @@ def confusion(counts: NDArray[Any], classes: Sequence[str]) -> str:
 
     side = count * cell
     size = (side + margin + 0.3, side + 0.5 + (margin if upright else 0.3))
-    return _svg(draw, size=size, label=f"confusion matrix of {count} classes", salt="confusion")
+    return to_svg(draw, size=size, label=f"confusion matrix of {count} classes", salt="confusion")
 
 
 def most_confused(
@@ -182,7 +182,15 @@ def _mark_stages(axes: "Axes", rows: Sequence[Mapping[str, Any]]) -> None:
         )
 
 
-def _svg(draw: Callable[["Axes"], None], *, size: tuple[float, float], label: str, salt: str) -> str:
+def to_svg(draw: Callable[["Axes"], None], *, size: tuple[float, float], label: str, salt: str) -> str:
+    """Returns one drawing as an SVG element of a page.
+
+    Args:
+        draw: draws on the axes.
+        size: width and height, in inches.
+        label: what it shows, for those who cannot see it.
+        salt: makes the ids inside differ from those of other figures of the page.
+    """
     import matplotlib.style
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure

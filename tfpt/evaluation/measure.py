@@ -1,51 +1,37 @@
-"""What is reported of a model: metrics with intervals, details, the majority baseline, the most wrong examples."""
+"""What is reported of a model: metrics with intervals, and the raw values that the proof sends."""
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from tfpt.data import DataSource, Index
+from tfpt.data import DataSource
 from tfpt.evaluation.intervals import bootstrap
-from tfpt.evaluation.report import WrongExample
 from tfpt.evaluation.scoring import Scores
-from tfpt.metrics.classification import majority_baseline, most_wrong
 from tfpt.preprocessors import Preprocessor
 from tfpt.serving.servable import Servable
 
+MOST_NUMBERS = 60_000_000
+"""So many numbers of statistics may go through a bootstrap: two seconds, where each must be sorted."""
+SAMPLES = (200, 1000)
+"""The fewest and the most bootstrap samples."""
+
 
 def measure(servable: Servable, scores: Scores) -> dict[str, dict[str, float | None]]:
-    """Returns each metric of scored examples as value, low and high (95 %)."""
+    """Returns each metric of scored examples as value, low and high (95 %).
+
+    The intervals are of 1,000 bootstrap samples; where statistics are large, of fewer, at least 200.
+    """
     task, state = servable.task, servable.state
-    found = bootstrap(scores.statistics, lambda sample: task.metrics(sample, state), proportions=task.proportions)
+    numbers = sum(values.size for values in scores.statistics.values())
+    found = bootstrap(
+        scores.statistics,
+        lambda sample: task.metrics(sample, state),
+        samples=int(np.clip(MOST_NUMBERS // max(1, numbers), *SAMPLES)),
+        proportions=task.proportions,
+    )
     return {name: dataclasses.asdict(interval) for name, interval in found.items()}
-
-
-def baseline(labels: np.ndarray | None, *, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
-    """Returns what always answering the most frequent training class would score; nothing where there are no classes."""
-    if labels is None:
-        return {}
-    return {"accuracy": majority_baseline(labels[train], labels[test])}
-
-
-def wrong_examples(
-    scores: Scores, index: Index, source: DataSource, state: Mapping[str, Any], *, count: int
-) -> list[WrongExample]:
-    """Returns the worst mistakes with their pictures, for tasks that give class scores."""
-    if not count or "scores" not in scores.kept or "label" not in scores.statistics:
-        return []
-    values, labels, classes = scores.kept["scores"], scores.statistics["label"], state["classes"]
-    return [
-        WrongExample(
-            name=index.names[int(scores.examples[i])],
-            label=classes[int(labels[i])],
-            predicted=classes[int(values[i].argmax())],
-            score=float(values[i].max()),
-            image=_raw(source, int(scores.examples[i]), "image"),
-        )
-        for i in most_wrong(values, labels, count=count)
-    ]
 
 
 def raw_examples(
@@ -56,11 +42,6 @@ def raw_examples(
     for k in examples:
         raw = source.example(_int64(k))
         yield {feature: raw[feature].numpy() for feature in features}
-
-
-def _raw(source: DataSource, k: int, feature: str) -> bytes | None:
-    value = source.example(_int64(k)).get(feature)
-    return None if value is None else value.numpy()
 
 
 def _int64(k: int) -> Any:

@@ -11,7 +11,7 @@ from tfpt.console import Console
 from tfpt.data import DataSource
 from tfpt.errors import UserError
 from tfpt.evaluation import measure
-from tfpt.evaluation.alignment import Aligned
+from tfpt.evaluation.alignment import aligned
 from tfpt.evaluation.results import write_results
 from tfpt.evaluation.scoring import score
 from tfpt.preprocessors import distinct
@@ -27,7 +27,7 @@ def evaluate(
     data: str,
     part: str,
     output: Path,
-    report_examples: int,
+    report_examples: int | None,
     input_options: Input,
     console: Console,
 ) -> dict[str, Any]:
@@ -49,12 +49,7 @@ def evaluate(
     Raises:
         UserError: the data has no labels that the model knows, or too much of it is bad.
     """
-    if "classes" in servable.state:
-        if not source.info().classes:
-            raise UserError(
-                f"--data={data} has no classes to compare with; `tfpt predict` answers examples without labels."
-            )
-        source = Aligned(source, servable.state["classes"])
+    source = aligned(source, servable.state, data=data)
     index = source.index()
     examples = np.arange(len(index.names))
     if part != "all":

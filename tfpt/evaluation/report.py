@@ -29,17 +29,19 @@ class WrongExample:
 
     Attributes:
         name: what the user calls it.
-        label: the true class.
-        predicted: the class that was answered.
-        score: the score of that answer.
+        label: the truth: a class, several, or numbers.
+        predicted: the answer.
+        remark: the score of that answer, or how far off it is.
         image: the encoded picture; None where there is none to show.
+        text: its text; empty where there is none to show.
     """
 
     name: str
     label: str
     predicted: str
-    score: float
+    remark: str
     image: bytes | None = None
+    text: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +53,13 @@ class Report:
         summary: lines under the title by name (`task`, `data`, `backbone`, `model`), in order.
         metrics: as in metrics.json. `primary`: name of the metric in the headline; `higher_is_better` (True);
             `test` and `validation`: metric -> `{"value", "low", "high"}`, the ends of the interval None or missing where
-            there is none; `baseline`: metric -> value of always answering the most frequent training class;
-            `examples`: split -> count; `per_class`: rows of `metrics.classification.per_class`; `confusion`: rows true,
+            there is none; `baseline`: metric -> value of one answer to all, which `baseline_answer` says;
+            `examples`: split -> count; `per_class`: rows of `metrics.classification.per_class` or
+            `metrics.multi_label.per_class`; `confusion`: rows true,
             columns predicted; `classes`: names; `parity`: `serving.parity.Parity` as a mapping (`passed`, `reason`,
-            `examples`, `largest_difference`).
+            `examples`, `max_difference`).
         history: rows of metrics.jsonl, see `figures.curve`.
+        figures: of the test examples' answers, as SVG.
         wrong: the most wrong test examples, most wrong first.
         configuration: flag, value and whether it was changed from its default.
         environment: names and values, as from `environment.environment`.
@@ -68,6 +72,7 @@ class Report:
     summary: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
+    figures: Sequence[str] = ()
     wrong: Sequence[WrongExample] = ()
     configuration: Sequence[tuple[str, str, bool]] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -101,11 +106,20 @@ def render(report: Report) -> str:
         finalize=lambda value: printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
     )
     environment.filters |= {"number": _number, "duration": _duration, "words": _words, "bytes": _bytes}
-    metrics = {"examples": {}, "test": {}, "validation": {}, "baseline": {}, "parity": {}, **report.metrics}
+    metrics = {
+        "baseline_answer": "one answer to all",
+        "examples": {},
+        "test": {},
+        "validation": {},
+        "baseline": {},
+        "parity": {},
+        **report.metrics,
+    }
     classes = list(metrics.get("classes", ()))
     confusion = metrics.get("confusion") if len(classes) >= 2 else None
     crowded = len(classes) > figures.MOST_CLASSES
     rows = list(metrics.get("per_class", ()))
+    columns = [name for name in rows[0] if name not in ("class", "support")] if rows else []
     shown = rows if len(rows) <= MOST_ROWS else sorted(rows, key=lambda row: row["f1"])[:MOST_ROWS]
     primary = metrics.get("primary", "")
     curves = [figures.curve(report.history, name) for name in dict.fromkeys(["loss", primary])]
@@ -116,7 +130,9 @@ def render(report: Report) -> str:
         warnings=_warnings(metrics),
         names=list(dict.fromkeys([*metrics["test"], *metrics["validation"]])),
         curves=[Markup(svg) for svg in curves if svg],
+        figures=[Markup(svg) for svg in report.figures],
         per_class=shown,
+        columns=columns,
         class_count=len(rows),
         confusion=Markup(figures.confusion(confusion, classes)) if confusion is not None and not crowded else "",
         confused=figures.most_confused(confusion, classes) if confusion is not None and crowded else [],
@@ -146,7 +162,7 @@ def _warnings(metrics: Mapping[str, Any]) -> list[str]:
         clearly = headline["low"] > headline["baseline"] if better else headline["high"] < headline["baseline"]
         if not clearly:
             found.append(
-                f"The interval of {_words(headline['metric'])} does not lie clear of the majority baseline: on these "
+                f"The interval of {_words(headline['metric'])} does not lie clear of the baseline: on these "
                 "examples the model may be no better than always giving the same answer."
             )
     few = [row for row in metrics.get("per_class", ()) if row["support"] < FEW_EXAMPLES]
@@ -186,4 +202,7 @@ def _bytes(count: int) -> str:
 
 
 def _words(name: str) -> str:
-    return name.replace("_", " ").replace("f1", "F1")
+    return " ".join(_AS_WRITTEN.get(word, word) for word in name.split("_"))
+
+
+_AS_WRITTEN = {"f1": "F1", "roc": "ROC", "auc": "AUC", "r2": "R²", "mae": "MAE", "rmse": "RMSE"}

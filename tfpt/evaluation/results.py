@@ -1,6 +1,7 @@
 """Writes what was measured: metrics.json, predictions.csv and the report."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,8 @@ import numpy as np
 
 from tfpt.atomic import atomic_text
 from tfpt.data import DataSource, Index
-from tfpt.evaluation import report
+from tfpt.evaluation import mistakes, predictions, regression_figures, report
 from tfpt.evaluation.environment import environment, peak_memory
-from tfpt.evaluation.measure import wrong_examples
-from tfpt.evaluation.predictions import write_predictions
 from tfpt.evaluation.scoring import Scores
 
 
@@ -26,7 +25,7 @@ def write_results(
     index: Index,
     source: DataSource,
     state: Mapping[str, Any],
-    report_examples: int,
+    report_examples: int | None,
     history: Sequence[Mapping[str, Any]] = (),
     configuration: Sequence[tuple[str, str, bool]] = (),
     timings: Mapping[str, float] | None = None,
@@ -43,34 +42,25 @@ def write_results(
         index: the data's table.
         source: the data.
         state: of the task.
-        report_examples: how many mistakes the report shows.
+        report_examples: how many mistakes the report shows; 0 or None leaves pictures, texts and names of examples out.
         history: of training.
         configuration: flag, value, changed.
         timings: seconds by part.
         notes: for the user.
     """
     with atomic_text(folder / "metrics.json", errors="surrogateescape") as file:
-        json.dump(metrics, file, indent=1, ensure_ascii=False)
-        file.write("\n")
-    wrong: list[report.WrongExample] = []
-    if scored and all("scores" in s.kept and "label" in s.statistics for s in scored.values()):
-        examples = [int(k) for scores in scored.values() for k in scores.examples]
-        write_predictions(
-            folder / "predictions.csv",
-            names=[index.names[k] for k in examples],
-            splits=[name for name, scores in scored.items() for _ in scores.examples],
-            scores=np.concatenate([scores.kept["scores"] for scores in scored.values()]),
-            labels=np.concatenate([scores.statistics["label"] for scores in scored.values()]),
-            classes=state["classes"],
-        )
-        wrong = wrong_examples(list(scored.values())[-1], index, source, state, count=report_examples)
+        file.write(as_json(metrics) + "\n")
+    last = list(scored.values())[-1] if scored else None
+    if last:
+        _write_predictions(folder / "predictions.csv", scored, index, state)
     failed = [f"Could not be decoded: {name}" for name in metrics.get("failed", ())]
     page = report.Report(
         title=title,
         summary=summary,
         metrics=metrics,
         history=history,
-        wrong=wrong,
+        figures=regression_figures.draw(last.statistics) if last else (),
+        wrong=mistakes.most_wrong(last, index, source, state, count=report_examples or 0) if last else (),
         configuration=configuration,
         environment=environment(),
         timings=timings or {},
@@ -78,3 +68,52 @@ def write_results(
         notes=[*notes, *failed],
     )
     report.write(page, folder / "report.html")
+
+
+def as_json(metrics: Mapping[str, Any]) -> str:
+    """Returns the text of metrics.json; what is not a number is null there, since JSON knows no NaN."""
+    return json.dumps(_without_nan(metrics), indent=1, ensure_ascii=False)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_nan(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write_predictions(path: Path, scored: Mapping[str, Scores], index: Index, state: Mapping[str, Any]) -> None:
+    """Writes predictions.csv for the kinds of labels that have one."""
+
+    def of(part: str, name: str) -> Any:
+        return np.concatenate([getattr(scores, part)[name] for scores in scored.values()])
+
+    first = next(iter(scored.values()))
+    examples = [int(k) for scores in scored.values() for k in scores.examples]
+    names = [index.names[k] for k in examples]
+    splits = [name for name, scores in scored.items() for _ in scores.examples]
+    if "scores" in first.kept and "label" in first.statistics:
+        predictions.write_predictions(
+            path,
+            names=names,
+            splits=splits,
+            scores=of("kept", "scores"),
+            labels=of("statistics", "label"),
+            predicted=of("statistics", "predicted"),
+            classes=state["classes"],
+        )
+    elif "scores" in first.kept and "chosen" in first.statistics:
+        predictions.write_choices(
+            path,
+            names=names,
+            splits=splits,
+            scores=of("kept", "scores"),
+            labels=of("statistics", "labels"),
+            chosen=of("statistics", "chosen"),
+            classes=state["classes"],
+        )
+    elif "values" in first.kept and "target" in first.statistics:
+        predictions.write_values(
+            path, names=names, splits=splits, values=of("kept", "values"), targets=of("statistics", "target")
+        )

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpt.console import Console
+from tfpt.serving.padding import concatenated
 from tfpt.serving.servable import Servable
 from tfpt.training.pipeline import Prepared, evaluation_batches
 from tfpt.training.plan import evaluation_plan
@@ -21,7 +22,7 @@ class Scores:
 
     Attributes:
         examples: `[examples]` int64, those that could be decoded, in the order of the plan.
-        statistics: of the task, `[examples, ...]` each.
+        statistics: of the task, finished, `[examples, ...]` each.
         kept: those of the answers that the task's `kept_answers` names, `[examples, ...]` each.
         chosen: `[chosen]`, positions in `examples` whose whole answers are kept, in order.
         answers: decoded, `[chosen, ...]` each: what a client would read.
@@ -79,14 +80,21 @@ def score(
             gathered.append(
                 {
                     "statistics": {name: value.numpy()[counts] for name, value in statistics.items()},
-                    "kept": {name: answers[name].numpy()[counts] for name in task.kept_answers},
+                    "kept": {name: answers[name].numpy()[counts] for name in task.kept_answers if name in answers},
                     "answers": {name: tf.boolean_mask(value, asked).numpy() for name, value in answers.items()},
                 }
             )
             track.advance(min(rows.shape[1], len(examples) - done * rows.shape[1]))
     together = {
-        part: {name: np.concatenate([g[part][name] for g in gathered]) for name in gathered[0][part]}
+        part: {name: concatenated([g[part][name] for g in gathered]) for name in gathered[0][part]}
         for part in ("statistics", "kept", "answers")
     }
     scored = np.concatenate(found)
-    return Scores(examples=scored, chosen=np.flatnonzero(np.isin(scored, wanted)), batch_size=rows.shape[1], **together)
+    return Scores(
+        examples=scored,
+        statistics=dict(task.finish_statistics(together["statistics"], state)),
+        kept=together["kept"],
+        chosen=np.flatnonzero(np.isin(scored, wanted)),
+        answers=together["answers"],
+        batch_size=rows.shape[1],
+    )

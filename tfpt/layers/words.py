@@ -71,9 +71,45 @@ def split_words(texts: tf.Tensor, *, lowercase: bool) -> Words:
     )
 
 
-def _replaced(characters: tf.Tensor, *, lowercase: bool) -> tuple[tf.Tensor, tf.Tensor]:
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where the characters of changed texts come from.
+
+    Attributes:
+        character: `[characters]` int32: the character of its raw text that each one comes from, over the whole batch.
+        first: `[batch]` int32: the first character of each text.
+    """
+
+    character: tf.Tensor
+    first: tf.Tensor
+
+    def spans(self, begin: tf.RaggedTensor, end: tf.RaggedTensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+        """Turns spans of changed texts into spans of raw ones, `[batch, (spans)]` int32 each."""
+        first = tf.gather(self.first, begin.value_rowids())
+        padded = tf.concat([self.character, [0]], axis=0)
+        start = tf.gather(padded, first + begin.flat_values)
+        last = tf.gather(padded, first + tf.maximum(begin.flat_values, end.flat_values - 1))
+        stop = tf.where(end.flat_values > begin.flat_values, last + 1, start)
+        return begin.with_flat_values(start), end.with_flat_values(stop)
+
+
+def folded(texts: tf.Tensor) -> tuple[tf.Tensor, Source]:
+    """Returns texts without case and accents, and where their characters come from.
+
+    Args:
+        texts: `[batch]` strings; bytes that are no UTF-8 become U+FFFD.
+    """
+    raw = tf.strings.unicode_decode(texts, "UTF-8", errors="replace")
+    characters, origin = _replaced(raw.flat_values, lowercase=True, clean=False)
+    text = tf.gather(raw.value_rowids(), origin)
+    changed = tf.RaggedTensor.from_value_rowids(characters, text, nrows=raw.nrows(), validate=False)
+    source = origin - tf.gather(tf.cast(raw.row_starts(), tf.int32), text)
+    return tf.strings.unicode_encode(changed, "UTF-8"), Source(source, tf.cast(changed.row_starts(), tf.int32))
+
+
+def _replaced(characters: tf.Tensor, *, lowercase: bool, clean: bool = True) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns what characters become, and for each one the position of the character it comes from."""
-    ranges, values = _replacements(lowercase)
+    ranges, values = _replacements(lowercase, clean)
     found = _looked_up(_Ranges.constants(ranges), characters)
     # Found is 0 for what stays, else 1 + where its replacement begins; the replacement's length stands before it.
     changes = found > 0
@@ -108,7 +144,7 @@ def _looked_up(ranges: tuple[tf.Tensor, tf.Tensor], characters: tf.Tensor) -> tf
 
 
 @functools.cache
-def _replacements(lowercase: bool) -> tuple[_Ranges, np.ndarray]:
+def _replacements(lowercase: bool, clean: bool) -> tuple[_Ranges, np.ndarray]:
     """Returns 0 or 1 + an index for each character, and at the index the length of its replacement and that itself."""
     values: list[int] = [0, 1, _SPACE]  # nothing, and a space
     gone, space = 1, 2
@@ -116,9 +152,9 @@ def _replacements(lowercase: bool) -> tuple[_Ranges, np.ndarray]:
     for code in range(_LAST):
         character = chr(code)
         category = unicodedata.category(character)
-        if character in "\t\n\r" or category[0] == "Z":
+        if clean and (character in "\t\n\r" or category[0] == "Z"):
             found[code] = space
-        elif code == 0xFFFD or category in ("Cc", "Cf", "Co", "Cs"):
+        elif clean and (code == 0xFFFD or category in ("Cc", "Cf", "Co", "Cs")):
             found[code] = gone
         elif lowercase and category[0] in "LMNSP":
             parts = [c for c in unicodedata.normalize("NFD", character) if unicodedata.category(c) != "Mn"]

@@ -32,6 +32,11 @@ class Preprocessor:
         """Modules beside TensorFlow whose ops the host half uses: whoever loads a bundle imports them first."""
         return ()
 
+    @property
+    def resources(self) -> tuple[Any, ...]:
+        """Loaded TensorFlow objects whose variables and tables the host half uses: a bundle keeps a copy of them."""
+        return ()
+
     def for_features(self, features: Collection[str]) -> "Preprocessor":
         """Returns the preprocessor for data with these raw features: one that reads text pairs, for one."""
         return self
@@ -67,8 +72,12 @@ class Preprocessor:
         raise NotImplementedError
 
     def frame_spec(self) -> dict[str, tuple[tuple[int | None, ...], str]]:
-        """Returns shape and dtype of each value in the frame."""
+        """Returns shape and dtype of each value in the frame; where a first dimension varies, it is the host output's."""
         raise NotImplementedError
+
+    def is_truncated(self, frame: Mapping[str, Any]) -> Any:
+        """Tells, with TensorFlow ops, whether something of the example with this frame was cut off: a scalar."""
+        return False
 
     def reading(self, feature: str) -> "Preprocessor":
         """Returns an equal preprocessor that reads and writes another feature, where each of two trunks has its own."""

@@ -26,6 +26,8 @@ _TOKENIZERS = MappingProxyType(
 """File in `tfpt/layers/` -> class."""
 INPUTS = MappingProxyType({"ids": "token_ids", "segments": "segment_ids", "mask": "padding_mask"})
 """What BERT-like networks of KerasHub call their inputs."""
+MOST_TOKENS = 16384
+"""Of a second text that is not cut to `size`: a bound on what one example may cost."""
 _SAMPLE = b"A synthetic sentence, for warm-up."
 
 
@@ -44,6 +46,8 @@ class Text(Preprocessor):
         features: what it reads from a raw example: one text, or two.
         feature: what it writes to the prepared one.
         offsets: whether the frame says where in the raw text each token is.
+        words: whether it also says in which word.
+        first_length: the most tokens of the first of two texts, the second being whole; 0: the longer of both is cut.
     """
 
     size: int
@@ -56,10 +60,14 @@ class Text(Preprocessor):
     features: tuple[str, ...] = ("text",)
     feature: str = "text"
     offsets: bool = False
+    words: bool = False
+    first_length: int = 0
 
     def __post_init__(self) -> None:
         if len(self.features) not in (1, 2):
             raise ValueError(f"features: {self.features} is not one or two names")
+        if self.first_length and len(self.features) == 1:
+            raise ValueError(f"first_length: {self.first_length} is for pairs of texts")
         if self.size <= self._special + len(self.features) - 1:
             raise UserError(
                 f"--input.max_length={self.size}: that leaves no room for the text beside {self._special} special tokens."
@@ -91,6 +99,20 @@ class Text(Preprocessor):
         """Returns an equal preprocessor whose frame has `offsets` and `part`."""
         return dataclasses.replace(self, offsets=True)
 
+    def with_words(self) -> "Text":
+        """Returns an equal preprocessor whose frame has `offsets`, `part`, `word`, `punctuation` and `words`."""
+        return dataclasses.replace(self, offsets=True, words=True)
+
+    def with_whole_second(self, *, first_length: int) -> "Text":
+        """Returns an equal preprocessor of pairs that makes rows longer than `size`, to be cut into windows.
+
+        The frame has `offsets`, `part`, `second` and `second_text`.
+
+        Args:
+            first_length: the most tokens of the first text; it also leaves half of `size` to the second.
+        """
+        return dataclasses.replace(self, offsets=True, first_length=first_length)
+
     def host(self, *raw: "tf.Tensor") -> tuple["tf.Tensor", dict[str, "tf.Tensor"]]:
         """Prepares one example.
 
@@ -101,7 +123,12 @@ class Text(Preprocessor):
             `[length, 2]` int32, length up to `size`: id + 1 and segment (0, or 1 for the second text); and the frame:
             `tokens`, scalar int32, is how many there would be if nothing had been cut off. With `offsets`, `offsets` is
             `[length, 2]` int32, the first character and the one after the last in the raw text that the token is from,
-            and `part` `[length]` int32 is 1 for the first text, 2 for the second, 0 for special tokens.
+            white space before it left out, and `part` `[length]` int32 is 1 for the first text, 2 for the second, 0 for
+            special tokens. With `words`, `word` `[length]` int32 is the number, from 1, of the word between spaces that
+            the token begins in (0 for special tokens), `punctuation` `[length]` int32 is 1 where it is nothing else, and
+            `words`, scalar int32, how many words the text has. With `first_length`, `second` `[4]` int32 is where the
+            second text's tokens begin, how many there are (`MOST_TOKENS` at most), how many would fit into `size`, and
+            how many special ones come after them, and `second_text` is that text, a scalar string.
         """
         import tensorflow as tf
 
@@ -118,15 +145,19 @@ class Text(Preprocessor):
     def _ragged(self, raw: list["tf.Tensor"]) -> tuple["tf.RaggedTensor", dict[str, Any]]:
         import tensorflow as tf
 
+        from tfpt.layers.characters import Characters
+
         batch = tf.size(raw[0])
         parts = [self.tokenizer.tokenize(texts) for texts in raw]
         lengths = [tf.cast(part.ids.row_lengths(), tf.int32) for part in parts]
-        kept = _longest_first(lengths, self.size - self._special)
-        columns = []  # (length of each row, values: id + 1, segment, start, end, part)
+        kept = self._kept(lengths)
+        characters = [Characters.of(texts) for texts in raw] if self.offsets else []
+        width = 2 + 3 * self.offsets + 2 * self.words
+        columns = []  # (length of each row, values: id + 1, segment, start, end, part, word, punctuation)
 
         def special(ids: tuple[int, ...], segment: int) -> None:
-            rows = [[k + 1, segment, 0, 0, 0] for k in ids]
-            values = tf.tile(tf.constant(rows, tf.int32, [len(ids), 5]), [batch, 1])
+            rows = [[k + 1, segment, *[0] * (width - 2)] for k in ids]
+            values = tf.tile(tf.constant(rows, tf.int32, [len(ids), width]), [batch, 1])
             columns.append((tf.fill([batch], len(ids)), values))
 
         special(self.before, 0)
@@ -135,17 +166,37 @@ class Text(Preprocessor):
                 special(self.between, 0)
             row, position = part.ids.value_rowids(), tf.ragged.range(part.ids.row_lengths()).flat_values
             inside = tf.cast(position, tf.int32) < tf.gather(length, row)
-            ids = part.ids.flat_values
-            same = [tf.fill(tf.shape(ids), value) for value in (k, k + 1)]
-            values = tf.stack([ids + 1, same[0], part.starts.flat_values, part.ends.flat_values, same[1]], axis=1)
-            columns.append((length, tf.boolean_mask(values, inside)))
+            values = [part.ids.flat_values + 1, tf.fill(tf.shape(row), k)]
+            if self.offsets:
+                starts, ends = characters[k].trimmed(part.starts, part.ends), part.ends
+                values += [starts.flat_values, ends.flat_values, tf.fill(tf.shape(row), k + 1)]
+            if self.words:
+                values += [tell(starts, ends).flat_values for tell in (characters[k].words, characters[k].punctuation)]
+            columns.append((length, tf.boolean_mask(tf.stack(values, axis=1), inside)))
         special(self.after, len(raw) - 1)
         ragged = [tf.RaggedTensor.from_row_lengths(values, length, validate=False) for length, values in columns]
         rows = tf.concat(ragged, axis=1)
         frame = {"tokens": tf.add_n(lengths) + self._special}
         if self.offsets:
             frame |= {"offsets": rows[..., 2:4], "part": rows[..., 4]}
+        if self.words:
+            frame |= {"word": rows[..., 5], "punctuation": rows[..., 6], "words": characters[0].word_counts()}
+        if self.first_length:
+            begin = len(self.before) + kept[0] + len(self.between)
+            after = tf.fill([batch], len(self.after))
+            frame["second"] = tf.stack([begin, kept[1], self.size - self._special - kept[0], after], axis=1)
+            frame["second_text"] = raw[1]
         return rows[..., :2], frame
+
+    def _kept(self, lengths: list["tf.Tensor"]) -> list["tf.Tensor"]:
+        """Returns how many tokens of each text are kept."""
+        import tensorflow as tf
+
+        room = self.size - self._special
+        if self.first_length:
+            first, second = lengths
+            return [tf.minimum(first, min(self.first_length, room // 2)), tf.minimum(second, MOST_TOKENS)]
+        return _longest_first(lengths, room)
 
     def device(self) -> "keras.layers.Layer":
         """Returns the layer from `[batch, length, 2]` int32 to what the network is fed."""
@@ -162,7 +213,16 @@ class Text(Preprocessor):
         frame: dict[str, tuple[tuple[int | None, ...], str]] = {"tokens": ((), "int32")}
         if self.offsets:
             frame |= {"offsets": ((None, 2), "int32"), "part": ((None,), "int32")}
+        if self.words:
+            frame |= {"word": ((None,), "int32"), "punctuation": ((None,), "int32"), "words": ((), "int32")}
+        if self.first_length:
+            frame |= {"second": ((4,), "int32"), "second_text": ((), "string")}
         return frame
+
+    def is_truncated(self, frame: Mapping[str, Any]) -> Any:
+        """Tells whether tokens were cut off."""
+        kept = frame["second"][0] + frame["second"][1] + len(self.after) if self.first_length else self.size
+        return frame["tokens"] > kept
 
     def reading(self, feature: str) -> "Text":
         """Returns an equal preprocessor for another feature."""

@@ -1,4 +1,4 @@
-"""Answers files with an exported model, each for itself: one that cannot be read never costs another its answer."""
+"""Answers files or a text with an exported model, each for itself: one that cannot be read never costs another its answer."""
 
 import csv
 import dataclasses
@@ -17,6 +17,8 @@ from tfpt.errors import UserError
 from tfpt.serving.servable import Servable
 
 BATCH_SIZE = 32
+SEPARATOR = "|||"
+"""Between the two texts of `--text`, for models that take two."""
 
 _BAD = (tf.errors.InvalidArgumentError, tf.errors.CancelledError)
 """What a picture that does not decode raises; in a batch its error may be overtaken by that of a neighbour it stopped."""
@@ -73,11 +75,18 @@ def answer_files(servable: Servable, files: Sequence[str], *, console: Console) 
 
 
 def answer_text(servable: Servable, text: str) -> FileAnswer:
-    """Returns the answer to one text."""
+    """Returns the answer to a text, or to two with `SEPARATOR` between them, where the model takes two.
+
+    Raises:
+        UserError: it takes another number of texts, or none.
+    """
     features = [name for p in servable.preprocessors.values() for name in p.raw_features]
-    if features != ["text"]:
-        raise UserError(f"--text: the model takes {' and '.join(features)}, not a single text.")
-    return FileAnswer(path=text, answer=_rows(servable.predict({"text": [text.encode("utf-8", "replace")]}))[0])
+    texts = [part.strip() for part in text.split(SEPARATOR)] if len(features) > 1 else [text]
+    if "image" in features or len(texts) != len(features):
+        wanted = "files of pictures" if "image" in features else f' --text="{f" {SEPARATOR} ".join(features)}"'
+        raise UserError(f"--text: the model takes {' and '.join(features)}; write {wanted.strip()}.")
+    raw = {name: [part.encode("utf-8", "replace")] for name, part in zip(features, texts, strict=True)}
+    return FileAnswer(path=text, answer=_rows(servable.predict(raw))[0])
 
 
 def _read(file: str) -> bytes | str:
@@ -124,12 +133,37 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def highest(answer: dict[str, Any], count: int) -> list[tuple[str, float]]:
-    """Returns the highest class scores of an answer, or its single values where it has no class scores."""
+def highest(answer: dict[str, Any], count: int, *, text: str = "") -> list[tuple[str, float]]:
+    """Returns what an answer says, each with its score.
+
+    Args:
+        answer: decoded values by name.
+        count: how many of the highest classes; of spans there are all, in their order.
+        text: what was answered, which spans are of.
+    """
     if "scores" in answer and "classes" in answer:
         pairs = zip(answer["classes"], answer["scores"], strict=True)
         return sorted(pairs, key=lambda pair: -pair[1])[:count]
+    if _has_spans(answer):
+        spans = zip(*(answer[name] for name in ("label", "start", "end", "score")), strict=True)
+        return [(f"{label} {text[start:end]}", score) for label, start, end, score in spans if label]
+    if "values" in answer:
+        several = len(answer["values"]) > 1
+        return [(f"value{k}" if several else "value", value) for k, value in enumerate(answer["values"], 1)]
+    if "answer" in answer:
+        return [(answer["answer"] or "(no answer)", answer["score"])]
     return [(name, value) for name, value in answer.items() if isinstance(value, float)][:count]
+
+
+def in_words(found: FileAnswer, count: int) -> list[str]:
+    """Returns what an answer says, as it is shown to people: at least one text."""
+    pairs = highest(found.answer, count, text=found.path)
+    nothing = "nothing found" if _has_spans(found.answer) else str(found.answer)
+    return [f"{what} {score:.3f}" for what, score in pairs] or [nothing]
+
+
+def _has_spans(answer: dict[str, Any]) -> bool:
+    return "start" in answer and isinstance(answer.get("label"), list)
 
 
 def write_answers(answers: Sequence[FileAnswer], file: TextIO, *, form: str, top: int) -> None:
@@ -140,8 +174,10 @@ def write_answers(answers: Sequence[FileAnswer], file: TextIO, *, form: str, top
             file.write(json.dumps({"path": a.path, **a.answer, **error}, ensure_ascii=False) + "\n")
         return
     writer = csv.writer(file, lineterminator="\n")
-    columns = [column for k in range(1, top + 1) for column in (f"label{k}", f"score{k}")]
+    rows = [highest(a.answer, top, text=a.path) for a in answers]
+    width = max([top, *map(len, rows)])
+    columns = [column for k in range(1, width + 1) for column in (f"label{k}", f"score{k}")]
     writer.writerow(["path", *columns, "error"])
-    for a in answers:
-        pairs = [cell for label, score in highest(a.answer, top) for cell in (label, f"{score:.7g}")]
-        writer.writerow([a.path, *pairs, *[""] * (2 * top - len(pairs)), a.error])
+    for a, row in zip(answers, rows, strict=True):
+        pairs = [cell for label, score in row for cell in (label, f"{score:.7g}")]
+        writer.writerow([a.path, *pairs, *[""] * (2 * width - len(pairs)), a.error])

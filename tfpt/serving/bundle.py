@@ -31,6 +31,8 @@ def save(servable: Servable, folder: Path, *, model_name: str) -> None:
     raw = [tf.TensorSpec([None], tf.string, name=feature) for feature in answer.features()]
     archive = keras.export.ExportArchive()
     archive.track(model)
+    for resource in (r for p in servable.preprocessors.values() for r in p.resources):
+        archive.track(resource)
     archive.add_endpoint("serving_default", _positional(answer.of_raw, answer.features()), raw)
     if answer.takes_pixels():
         archive.add_endpoint(
@@ -78,6 +80,7 @@ def save_trunk(trunk: Trunk, folder: Path) -> None:
         module.__call__ = call
         module.variables = [v.value for v in trunk.variables]
         module.trainable_variables = [v.value for v in trunk.trainable_variables]
+        module.variables_by_name = {v.path: v.value for v in trunk.variables}
         module.regularization_losses = []
         with quiet_import():
             tf.saved_model.save(module, str(folder))

@@ -1,7 +1,7 @@
 """Answers raw examples from a bundle with TensorFlow alone; run as a file by `parity.py`, it imports nothing of tfpt.
 
 Arguments: the bundle, a folder with one TFRecord file of raw values for each input, the batch size, the .npz file to write
-the answers to, and modules whose ops the graph uses (tensorflow_text).
+the answers to (as BATCH/NAME), and modules whose ops the graph uses (tensorflow_text).
 """
 
 import importlib
@@ -20,14 +20,12 @@ def main(bundle: str, folder: str, batch_size: str, result: str, *libraries: str
         importlib.import_module(library)
     serve = tf.saved_model.load(bundle).signatures["serving_default"]
     raw = {f.stem: tf.data.TFRecordDataset(str(f)) for f in sorted(pathlib.Path(folder).glob("*.tfrecord"))}
-    parts = [
-        {name: value.numpy() for name, value in serve(**batch).items()}
-        for batch in tf.data.Dataset.zip(raw).batch(int(batch_size))
-    ]
-    answers = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    strings = {name: value.astype("S") for name, value in answers.items() if value.dtype == object}
-    answers.update(strings)
-    np.savez(result, **answers)  # type: ignore[arg-type]
+    answers = {}
+    for number, batch in enumerate(tf.data.Dataset.zip(raw).batch(int(batch_size))):
+        for name, value in serve(**batch).items():
+            array = value.numpy()
+            answers[f"{number}/{name}"] = array.astype("S") if array.dtype == object else array
+    np.savez(result, **answers)
     foreign = [name for name in ("tfpt", "keras_hub") if name in sys.modules]
     if foreign:
         raise SystemExit(f"{foreign[0]} was imported")

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tfpt.serving.padding import concatenated, padded
+
 TOLERANCE = 1e-4
-"""The largest allowed difference of a score."""
+"""The largest allowed difference of a score; of a number beyond 1 as a share of it."""
 MOST_EXAMPLES = 2000
 
 
@@ -97,28 +99,34 @@ def prove(
                 reason=f"the fresh process failed: {last[:300]}",
             )  # fmt: skip
         with np.load(result) as loaded:
-            return compare(expected, dict(loaded), seconds=seconds)
+            return compare(expected, _joined(loaded), seconds=seconds)
 
 
 def compare(expected: Mapping[str, np.ndarray], served: Mapping[str, np.ndarray], *, seconds: float) -> Parity:
-    """Compares two answers to the same examples."""
+    """Compares two answers to the same examples; numbers beyond 1 by their relative difference."""
     examples = len(next(iter(expected.values())))
     largest, different, reason = 0.0, 0, ""
-    if set(expected) != set(served) or any(expected[n].shape != served[n].shape for n in expected):
+    if set(expected) != set(served) or any(
+        expected[n].ndim != served[n].ndim or len(expected[n]) != len(served[n]) for n in expected
+    ):
         return Parity(
             passed=False, examples=examples, max_difference=float("inf"), different=examples, seconds=seconds,
             reason="the answers have other names or shapes",
         )  # fmt: skip
     close_call = _close_calls(expected, examples)
-    for name, wanted in expected.items():
-        got = served[name]
+    for name in expected:
+        # Answers of a batch are as long as its longest, and in the fresh process batches may be others.
+        shape = tuple(map(max, expected[name].shape[1:], served[name].shape[1:]))
+        wanted, got = padded(expected[name], shape), padded(served[name], shape)
         if np.issubdtype(wanted.dtype, np.floating):
-            difference = np.abs(wanted.astype(np.float64) - got.astype(np.float64))
+            wanted = wanted.astype(np.float64)
+            # A probability differs as it is; a predicted price differs by a share of itself.
+            difference = np.abs(wanted - got.astype(np.float64)) / np.maximum(1.0, np.abs(wanted))
             largest = max(largest, float(np.nanmax(difference, initial=0.0)))
             if not np.array_equal(np.isnan(wanted), np.isnan(got)):
                 largest = float("inf")
         else:
-            rows = (wanted.astype("S") != got.astype("S")).reshape(examples, -1).any(axis=1)
+            rows = (wanted.astype("S") != got.astype("S")).any(axis=tuple(range(1, wanted.ndim)))
             different += int(np.sum(rows & ~close_call))
     if largest > TOLERANCE:
         reason = f"a score differs by {largest:.2g}, more than {TOLERANCE:g}"
@@ -132,6 +140,12 @@ def compare(expected: Mapping[str, np.ndarray], served: Mapping[str, np.ndarray]
         seconds=seconds,
         reason=reason,
     )
+
+
+def _joined(batches: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns answers by name, of arrays by BATCH/NAME in the order of the batches."""
+    names = dict.fromkeys(key.partition("/")[2] for key in batches)
+    return {name: concatenated([batches[k] for k in batches if k.partition("/")[2] == name]) for name in names}
 
 
 def _close_calls(expected: Mapping[str, np.ndarray], examples: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from tfpt.errors import UserError
 from tfpt.layers.trunk import Trunk
 from tfpt.preprocessors import Preprocessor, distinct
 from tfpt.preprocessors.image import Image
+from tfpt.serving.padding import concatenated
 from tfpt.tasks import State, Task
 
 DESCRIPTION = "tfpt.json"
@@ -141,14 +142,15 @@ class Servable:
             batch_size: examples at a time.
 
         Returns:
-            The decoded answer by name, `[examples, ...]` each.
+            The decoded answer by name, `[examples, ...]` each; rows of which there are fewer than in another example have
+            zeros, or "", behind them.
         """
         length = len(next(iter(raw.values())))
         parts = []
         for start in range(0, length, batch_size):
             part = {name: tf.constant(list(values[start : start + batch_size])) for name, values in raw.items()}
             parts.append({name: value.numpy() for name, value in self.answer(**part).items()})
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return {name: concatenated([part[name] for part in parts]) for name in parts[0]}
 
     def describe(self) -> dict[str, Any]:
         """Returns the plain values from which `load` makes the servable again."""

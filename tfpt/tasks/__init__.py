@@ -4,10 +4,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tfpt.errors import UserError
+
 if TYPE_CHECKING:
     import keras
     import numpy as np
 
+    from tfpt.backbones import CheckpointHead
     from tfpt.data import DataSource
     from tfpt.preprocessors import Preprocessor
 
@@ -45,7 +48,8 @@ class Task:
     proportions: ClassVar[tuple[str, ...]] = ()
     """Metrics that are a share of examples; their intervals are exact ones for proportions."""
     kept_answers: ClassVar[tuple[str, ...]] = ()
-    """Those of `decode`'s values that are kept for every scored example: what predictions.csv and the report show."""
+    """Those of `decode`'s values that are kept for every scored example, where there are such: what predictions.csv and
+    the report show."""
     default_augment: ClassVar[str] = "none"
     """What `--input.augment=auto` means."""
     caches_features: ClassVar[bool] = True
@@ -109,6 +113,20 @@ class Task:
         """
         return {}
 
+    def take_head(self, head: "CheckpointHead", state: State | None = None) -> State:
+        """Returns the state of a task that goes on with a head which came with the backbone's weights.
+
+        `build` then makes its layers with `tfpt.layers.dense_stack`, and its arrays are loaded afterwards.
+
+        Args:
+            head: of the checkpoint.
+            state: what `adapt` returned; None where there is no data.
+
+        Raises:
+            UserError: the task cannot take it over.
+        """
+        raise UserError("--task.head=checkpoint: this task only makes new heads; leave it out.")
+
     def losses(self, outputs: Any, targets: Any) -> Any:
         """Returns the loss of each example, `[batch]`, float32; used by the default `loss`."""
         raise NotImplementedError
@@ -139,6 +157,14 @@ class Task:
         """
         return {}
 
+    def finish_statistics(self, statistics: Mapping[str, "np.ndarray"], state: State) -> Mapping[str, "np.ndarray"]:
+        """Returns what `calibrate`, `metrics` and `details` read, of the statistics of all examples.
+
+        It runs once, outside the graph: for what takes Python and would take long at each sample of an interval, such as
+        comparing texts.
+        """
+        return statistics
+
     def calibrate(self, statistics: Mapping[str, "np.ndarray"], state: State) -> State:
         """Returns the state with what is chosen after training on the validation split: thresholds, a temperature."""
         return state
@@ -162,5 +188,13 @@ class Task:
         """Runs once after training: an item index, for one."""
 
     def metric_names(self) -> Sequence[str]:
-        """Names that `--export.require` may use."""
+        """Returns the names of all metrics that the task may have."""
         return (self.primary.name,)
+
+    def metric_names_of(self, state: State) -> Sequence[str]:
+        """Returns the names of what `metrics` returns, where they depend on the data; `--export.require` may use them."""
+        return self.metric_names()
+
+    def notes(self, state: State) -> Sequence[str]:
+        """Returns sentences for the user about what `adapt` found: classes of very different size, for one."""
+        return ()

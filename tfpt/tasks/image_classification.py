@@ -1,20 +1,21 @@
-"""Which of several classes a picture shows: a linear layer on the trunk's pooled output."""
+"""Which class, or which classes, a picture shows: a linear layer on the trunk's pooled output."""
 
-from typing import Any
+import dataclasses
 
-from tfpt.tasks import State, Tensors
-from tfpt.tasks._classification import Classification
+from tfpt.tasks import Primary
+from tfpt.tasks._classes import ClassesConfig
+from tfpt.tasks._labelled import KINDS, Labelled
 
 
-class ImageClassification(Classification):
-    """Single-label image classification."""
+class ImageClassification(Labelled):
+    """One of several classes for each picture, or any number of them."""
 
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Config(ClassesConfig):
+        """Flags of the group `task`."""
+
+    primary = Primary("accuracy")
     modalities = ("image",)
+    kinds = ("single", "multi")
+    proportions = tuple(name for kind in kinds for name in KINDS[kind].proportions)
     default_augment = "random_crop(pad=0.1)|flip"
-
-    def batch(self, features: Tensors, frame: Tensors, state: State, training: bool) -> dict[str, Any]:
-        """Takes the picture as input and the label, where there is one, as target."""
-        made = {"inputs": features["image"], "weight": features.get("weight")}
-        if "label" in features:
-            made["targets"] = features["label"]
-        return made

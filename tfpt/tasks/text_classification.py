@@ -1,19 +1,33 @@
-"""Which of several classes a text, or a pair of texts, belongs to: a linear layer on the trunk's pooled output."""
+"""Which class or classes a text, or a pair of texts, belongs to, or which numbers: a linear layer on the pooled output."""
 
-from typing import Any
+import dataclasses
 
-from tfpt.tasks import State, Tensors
-from tfpt.tasks._classification import Classification
+from tfpt.config import setting
+from tfpt.tasks import Primary
+from tfpt.tasks._classes import ClassesConfig
+from tfpt.tasks._labelled import KINDS, Labelled
 
 
-class TextClassification(Classification):
-    """Single-label classification of texts or pairs of texts."""
+class TextClassification(Labelled):
+    """One of several classes for each text or pair of texts, any number of them, or numbers."""
 
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Config(ClassesConfig):
+        """Flags of the group `task`."""
+
+        labels: str = setting(
+            "auto",
+            "What labels are. single: one class an example; multi: any number of classes; values: numbers; auto: what the data has.",
+            choices=("auto", "single", "multi", "values"),
+        )
+        loss: str = setting(
+            "auto",
+            "What training makes small. For classes: cross_entropy (auto), or focal: examples that are already answered well count "
+            "less. For numbers: mse (auto), mae or huber.",
+            choices=("auto", "cross_entropy", "focal", "mse", "mae", "huber"),
+        )
+
+    primary = Primary("accuracy")
     modalities = ("text",)
-
-    def batch(self, features: Tensors, frame: Tensors, state: State, training: bool) -> dict[str, Any]:
-        """Takes the tokens as input and the label, where there is one, as target."""
-        made = {"inputs": features["text"], "weight": features.get("weight")}
-        if "label" in features:
-            made["targets"] = features["label"]
-        return made
+    kinds = ("single", "multi", "values")
+    proportions = tuple(name for kind in kinds for name in KINDS[kind].proportions)

@@ -60,13 +60,11 @@ class Checkpoints:
         partial = self.folder / f".partial-{final.name}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        tf.train.Checkpoint(variables=list(variables)).write(str(partial / "variables"))
-        files = {f.name: _digest(f) for f in sorted(partial.iterdir())}
-        text = json.dumps({"state": state, "files": files})
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        (partial / STATE_FILE).write_text(f"{text}\n{digest}\n", encoding="utf-8")
-        for file in partial.iterdir():
-            _sync(file)
+        try:
+            _write(partial, variables, state)
+        except BaseException:  # on a full disk, half a checkpoint must not take the last room
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         shutil.rmtree(final, ignore_errors=True)  # only a repeated run saves the same moment again, with equal values
         partial.rename(final)
         _sync(self.folder)
@@ -91,8 +89,11 @@ class Checkpoints:
             return None
 
     def forget_after(self, order: tuple[int, int]) -> None:
-        """Deletes checkpoints of every series that are newer: they belong to a course that is not gone on with."""
+        """Deletes checkpoints of every series that are newer: they belong to a course that is not gone on with; and those that
+        were not written to their end."""
         bound = _suffix(order)
+        for folder in self.folder.glob(".partial-*"):
+            shutil.rmtree(folder, ignore_errors=True)
         for folder in self.folder.glob("*-*") if self.folder.is_dir() else ():
             if folder.name[-len(bound) :] > bound:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -127,6 +128,16 @@ def restore(folder: Path, variables: Sequence[tf.Variable]) -> None:
     """Puts a checkpoint's values into variables, given in the order of `Checkpoints.save`."""
     reader = tf.train.Checkpoint(variables=list(variables))
     reader.read(str(folder / "variables")).assert_consumed()
+
+
+def _write(folder: Path, variables: Sequence[tf.Variable], state: dict[str, Any]) -> None:
+    tf.train.Checkpoint(variables=list(variables)).write(str(folder / "variables"))
+    files = {f.name: _digest(f) for f in sorted(folder.iterdir())}
+    text = json.dumps({"state": state, "files": files})
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    (folder / STATE_FILE).write_text(f"{text}\n{digest}\n", encoding="utf-8")
+    for file in folder.iterdir():
+        _sync(file)
 
 
 def _suffix(order: tuple[int, int]) -> str:

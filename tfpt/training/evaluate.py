@@ -8,12 +8,15 @@ import numpy as np
 import tensorflow as tf
 
 from tfpt.tasks import State, Task
+from tfpt.training.interrupts import Pressed
 
 
 def progress_evaluation(
     task: Task, state: State, model: keras.Model, batches: tf.data.Dataset
-) -> Callable[[], dict[str, float]]:
+) -> Callable[[Pressed], dict[str, float]]:
     """Returns a function that evaluates the model as it is now: the task's metrics and `loss`, the mean.
+
+    It raises what it is given where that asks it to stop.
 
     Args:
         task: computes loss, statistics and metrics.
@@ -27,16 +30,19 @@ def progress_evaluation(
         loss_sum, weight_sum, outputs = task.loss(model, batch, False)
         return loss_sum, weight_sum, task.statistics(outputs, batch, state)
 
-    def evaluate() -> dict[str, float]:
+    def evaluate(pressed: Pressed) -> dict[str, float]:
         loss = weight = 0.0
         gathered: list[dict[str, np.ndarray]] = []
         for batch in batches:
+            if stop := pressed():
+                raise stop
             loss_sum, weight_sum, statistics = step(batch)
             loss += float(loss_sum)
             weight += float(weight_sum)
             counts = batch["weight"].numpy() > 0
             gathered.append({name: value.numpy()[counts] for name, value in statistics.items()})
-        metrics = task.metrics({name: np.concatenate([g[name] for g in gathered]) for name in gathered[0]}, state)
+        together = {name: np.concatenate([g[name] for g in gathered]) for name in gathered[0]}
+        metrics = task.metrics(task.finish_statistics(together, state), state)
         return {"loss": loss / max(weight, 1e-12), **{name: float(value) for name, value in metrics.items()}}
 
     return evaluate

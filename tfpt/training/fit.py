@@ -2,8 +2,11 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tfpt.console import Console
 from tfpt.errors import UserError
@@ -12,12 +15,17 @@ from tfpt.training.assembly import Assembly, assemble, copy_variables
 from tfpt.training.checkpoints import Checkpoints, restore
 from tfpt.training.loop import Hooks, Progress
 from tfpt.training.machine import device_name, free_memory
-from tfpt.training.precision import choose_precision
+from tfpt.training.pipeline import evaluation_batches
+from tfpt.training.plan import evaluation_plan
+from tfpt.training.precision import choose_precision, measured_speedup
 from tfpt.training.run_folder import RunFolder
 from tfpt.training.setting import Setting
 from tfpt.training.split_file import write_csv
 from tfpt.training.stages import Training, to_progress
 
+WORTH_MEASURING = 100
+"""With fewer updates after the head, measuring which precision is faster costs more than it can save."""
+MEASURED_BATCH = 32
 SHARE_OF_MEMORY = 0.25
 """`--input.cache=auto` keeps prepared examples when they take less than this share of the memory that is free."""
 
@@ -58,10 +66,13 @@ def train(setting: Setting, folder: RunFolder, *, console: Console) -> Trained:
         restore(final.folder, [v.value for v in assembly.model.variables])
         return Trained(assembly=assembly, progress=to_progress(final.state["progress"]), timings=final.state["timings"])
     started = time.monotonic()
-    precision, reason = choose_precision(experiment.train.precision)
+    precision, reason = _precision(setting, folder)
     console.say(f"Training on {device_name()} in {precision} ({reason}).")
     assembly = _assemble(setting, precision)
     timings["load backbone"] = time.monotonic() - started
+    for backbone in setting.backbones.values():
+        for note in backbone.loading_notes():
+            console.say(note)
     freezing.set_trainable(assembly, unfreeze=experiment.train.unfreeze, train_batch_norm=True)  # a mistake is told now
     momenta = freezing.batch_norm_momenta(assembly)
     training = Training(
@@ -77,6 +88,8 @@ def train(setting: Setting, folder: RunFolder, *, console: Console) -> Trained:
         saver=saver,
         console=console,
         hooks=_hooks(setting, folder),
+        labels=setting.index.labels,
+        digests=setting.digests,
     )
     progress, stages = training.run()
     timings |= stages
@@ -95,6 +108,31 @@ def train(setting: Setting, folder: RunFolder, *, console: Console) -> Trained:
         name="final",
     )
     return Trained(assembly=assembly, progress=progress, timings=timings)
+
+
+def _precision(setting: Setting, folder: RunFolder) -> tuple[str, str]:
+    """Chooses the precision; a run that goes on keeps what it began with."""
+    options = setting.experiment.train
+    decided = folder.read_json("precision.json")
+    if decided and options.precision == "auto":
+        return decided["precision"], decided["reason"]
+    updates = options.epochs * len(setting.splits.train) // options.batch_size
+    long = options.unfreeze != "none" and updates >= WORTH_MEASURING
+    key = f"{sorted(map(str, setting.experiment.backbone.items()))} {setting.experiment.input}"
+
+    def forward(precision: str) -> Callable[[], Any]:
+        model = _assemble(setting, precision).model
+        rows = evaluation_plan(setting.splits.train[:MEASURED_BATCH], batch_size=MEASURED_BATCH)
+        batches = evaluation_batches(setting.prepared, rows, task=setting.task, state=setting.state)
+        inputs = next(iter(batches))["inputs"]
+        call = tf.function(lambda: model(inputs, training=False), autograph=False)
+        return lambda: tf.nest.map_structure(lambda t: t.numpy(), call())
+
+    precision, reason = choose_precision(
+        options.precision, speedup=(lambda: measured_speedup(forward, key=key)) if long else None
+    )
+    folder.write_json("precision.json", {"precision": precision, "reason": reason})
+    return precision, reason
 
 
 def keep_prepared(setting: Setting, folder: RunFolder, *, console: Console) -> None:
@@ -117,9 +155,21 @@ def keep_prepared(setting: Setting, folder: RunFolder, *, console: Console) -> N
                 f"quarter of the {free / 2**30:.1f} GiB that are free."
             )
     if keep:
-        prepared.keep(examples, console=console, what="Preparing examples")
+        prepared.keep(examples, console=console, what="Preparing examples", digests=setting.digests)
         check_failed(setting)
-    folder.write_json("prepared.json", {"kept": keep})
+    if setting.experiment.input.tokens_per_batch and prepared.lengths is None:
+        raise UserError(
+            f"--input.tokens_per_batch={setting.experiment.input.tokens_per_batch} needs texts that are kept in memory: with "
+            "pictures leave it out, with texts do not set --input.cache=off."
+        )
+    truncated = decided["truncated"] if "truncated" in decided else prepared.truncated(examples)
+    for name, share in truncated.items():
+        if share:
+            length = next(p.size for p in prepared.preprocessors if p.feature == name)
+            console.say(
+                f"{share:.1%} of the examples have a {name} longer than {length} tokens, which is cut (--input.max_length)."
+            )
+    folder.write_json("prepared.json", {"kept": keep, "truncated": truncated})
 
 
 def check_failed(setting: Setting) -> None:
@@ -143,7 +193,7 @@ def _decodable(setting: Setting, examples: np.ndarray) -> np.ndarray:
 
 
 def _assemble(setting: Setting, precision: str) -> Assembly:
-    return assemble(
+    assembly = assemble(
         setting.task,
         setting.state,
         setting.backbones,
@@ -151,6 +201,9 @@ def _assemble(setting: Setting, precision: str) -> Assembly:
         precision=precision,
         seed=setting.experiment.train.seed,
     )
+    if setting.head:
+        setting.head.load(assembly.model)
+    return assembly
 
 
 def _hooks(setting: Setting, folder: RunFolder) -> Hooks:

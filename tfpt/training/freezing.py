@@ -7,7 +7,10 @@ import keras
 
 from tfpt.config import Optim
 from tfpt.errors import UserError
+from tfpt.layers.hub_module import VariableScope
+from tfpt.training import lora
 from tfpt.training.assembly import Assembly
+from tfpt.training.recipe import ADAPTERS
 from tfpt.training.updates import RateGroup
 
 SMALLEST_BATCH_FOR_STATISTICS = 16
@@ -22,7 +25,7 @@ def set_trainable(assembly: Assembly, *, unfreeze: str, train_batch_norm: bool) 
 
     Args:
         assembly: the model.
-        unfreeze: `none`, `all`, `last:N` or `regex:RE`.
+        unfreeze: `none`, `all`, `last:N`, `regex:RE` or `adapters`; `gradual` ends with all.
         train_batch_norm: whether batch normalisation in unfrozen layers trains.
 
     Raises:
@@ -53,19 +56,21 @@ def set_trainable(assembly: Assembly, *, unfreeze: str, train_batch_norm: bool) 
                 raise UserError(
                     f"--train.unfreeze={unfreeze}: no variable matches; variables are called {example} and so on."
                 )
-        if not train_batch_norm:
+        if not train_batch_norm or kind == ADAPTERS:
             for layer in leaves:
-                if isinstance(layer, keras.layers.BatchNormalization):
+                if _normalises_batches(layer):
                     layer.trainable = False
+        if kind == ADAPTERS:
+            lora.train_adapters_alone(trunk)
 
 
-def batch_norm_momenta(assembly: Assembly) -> list[tuple[keras.layers.BatchNormalization, float]]:
+def batch_norm_momenta(assembly: Assembly) -> list[tuple[keras.layers.Layer, float]]:
     """Returns the batch normalisation layers of the trunks with their momentum."""
     return [
         (layer, layer.momentum)
         for trunk in assembly.trunks.values()
         for layer in _layers_with_variables(trunk.network)
-        if isinstance(layer, keras.layers.BatchNormalization)
+        if _normalises_batches(layer)
     ]
 
 
@@ -100,6 +105,12 @@ def rate_groups(assembly: Assembly, options: Optim, *, unfreeze: str, head_multi
                 variables = [v for v in variables if re.search(argument, v.path)]
             by_multiplier.setdefault(options.layer_decay ** (depth + 1), []).extend(variables)
     return [RateGroup(multiplier, tuple(variables)) for multiplier, variables in by_multiplier.items()]
+
+
+def _normalises_batches(layer: keras.layers.Layer) -> bool:
+    """Tells whether a layer has moving statistics, with a momentum that can be set."""
+    moves = isinstance(layer, VariableScope) and layer.momentum is not None
+    return moves or isinstance(layer, keras.layers.BatchNormalization)
 
 
 def _layers_with_variables(network: keras.Model) -> Iterator[keras.layers.Layer]:

@@ -1,4 +1,4 @@
-"""Ctrl-C at a moment when the state of training is whole."""
+"""Ctrl-C and SIGTERM at a moment when the state of training is whole."""
 
 import contextlib
 import signal
@@ -7,10 +7,15 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from tfpt.errors import Preempted
+
+Pressed = Callable[[], KeyboardInterrupt | None]
+"""Tells what is to be raised when the state is saved; None while nobody asked to stop."""
+
 
 @contextlib.contextmanager
-def deferred_interrupts() -> Iterator[Callable[[], bool]]:
-    """Yields a function that tells whether Ctrl-C was pressed; a second Ctrl-C raises KeyboardInterrupt at once.
+def deferred_interrupts() -> Iterator[Pressed]:
+    """Yields a function that tells whether Ctrl-C was pressed, or SIGTERM came; a second one raises at once.
 
     One that nobody asked about before the block ends raises it there.
 
@@ -18,21 +23,26 @@ def deferred_interrupts() -> Iterator[Callable[[], bool]]:
     Outside the main thread, where Python allows no signal handlers, nothing is deferred.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
+        yield lambda: None
         return
-    pressed = False
+    pressed: KeyboardInterrupt | None = None
 
     def handler(number: int, frame: FrameType | None) -> None:
         nonlocal pressed
         if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-        print("\nStopping as soon as the state is saved; press again to stop at once.", file=sys.stderr, flush=True)
+            raise pressed
+        if number == signal.SIGTERM:
+            pressed = Preempted()
+            print("\nSIGTERM: stopping as soon as the state is saved.", file=sys.stderr, flush=True)
+        else:
+            pressed = KeyboardInterrupt()
+            print("\nStopping as soon as the state is saved; press again to stop at once.", file=sys.stderr, flush=True)
 
-    before = signal.signal(signal.SIGINT, handler)
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: pressed
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, old in before.items():
+            signal.signal(number, old)
     if pressed:
-        raise KeyboardInterrupt
+        raise pressed

@@ -23,8 +23,8 @@ from tfpt.tasks import Primary, Task
 from tfpt.training import checkpoints
 from tfpt.training.averages import Averages
 from tfpt.training.checkpoints import Checkpoints
-from tfpt.training.interrupts import deferred_interrupts
-from tfpt.training.plan import training_plan
+from tfpt.training.interrupts import Pressed, deferred_interrupts
+from tfpt.training.plan import TrainingPlan
 from tfpt.training.updates import Updates
 
 SECONDS_A_CALL = 0.5
@@ -44,6 +44,7 @@ class Progress:
         best: metrics of the best evaluation of this stage, with its `total_steps`; None before the first.
         carried: `best` of the stage before.
         waited: evaluations since the best.
+        evaluated: `total_steps` at the last evaluation.
         pending: loss sum and weight sum of each step since the last row.
         seconds: spent in updates so far.
     """
@@ -56,6 +57,7 @@ class Progress:
     best: dict[str, Any] | None = None
     carried: dict[str, Any] | None = None
     waited: int = 0
+    evaluated: int = 0
     pending: list[tuple[float, float]] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
 
@@ -77,12 +79,11 @@ class Stage:
         updates: applies gradients.
         averages: of the weights, or None.
         batches: makes the batches of a row iterator.
-        examples: `[examples]` int64, what is trained on.
-        lengths: length of each example by its index, where lengths vary.
-        batch_size: examples an update.
+        plan: which examples are in which batch.
         epochs: how often each example is seen.
         steps: updates; fewer than the epochs' when `--train.steps` bounds them.
-        evaluate: returns the metrics on validation; None without a validation split.
+        evaluate: returns the metrics on validation, or raises what it is given where that asks it to stop; None without a
+            validation split.
     """
 
     name: str
@@ -92,17 +93,10 @@ class Stage:
     updates: Updates
     averages: Averages | None
     batches: Callable[[Callable[[], Iterator[tuple[int, np.ndarray]]]], tf.data.Dataset]
-    examples: np.ndarray
-    lengths: np.ndarray | None
-    batch_size: int
+    plan: TrainingPlan
     epochs: int
     steps: int
-    evaluate: Callable[[], dict[str, float]] | None
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Updates an epoch."""
-        return -(-len(self.examples) // self.batch_size)
+    evaluate: Callable[[Pressed], dict[str, float]] | None
 
     def variables(self) -> list[tf.Variable]:
         """Everything that must be saved to go on exactly, seed generators included."""
@@ -133,13 +127,14 @@ def train_stage(
     """Trains a stage to its end from where `progress` stands; the model's weights end as they were at the best evaluation.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C was pressed; the state is saved.
+        KeyboardInterrupt: Ctrl-C was pressed or SIGTERM came; the state is saved.
         UserError: the loss is not a number any more.
     """
     call = compiled_steps(stage.task, stage.model, stage.updates, stage.averages, accumulate=options.accumulate)
-    iterator = iter(stage.batches(lambda: _rows(stage, progress, options.seed)))
-    row_every = max(1, stage.steps_per_epoch // ROWS_AN_EPOCH)
-    evaluate_every = options.evaluate_every or stage.steps_per_epoch
+    iterator = iter(stage.batches(lambda: _rows(stage, progress)))
+    an_epoch = stage.plan.steps
+    row_every = max(1, an_epoch // ROWS_AN_EPOCH)
+    evaluate_every = options.evaluate_every or an_epoch
     saved_at = time.monotonic()
     pace = 1
     stopped = _waited_enough(progress, options)
@@ -147,62 +142,81 @@ def train_stage(
         console.training(stage.name, epochs=stage.epochs, steps=stage.steps) as display,
         deferred_interrupts() as pressed,
     ):
-        while progress.step < stage.steps and not stopped:
-            due = [
-                row_every,
-                evaluate_every,
-                stage.steps_per_epoch,
-                *([options.checkpoint_steps] if options.checkpoint_steps else []),
-            ]
-            count = min(pace, stage.steps - progress.step, *(every - progress.step % every for every in due))
-            started = time.monotonic()
-            losses, weights, failed = (t.numpy() for t in call(iterator, tf.constant(count, tf.int32)))
-            seconds = time.monotonic() - started
-            pace = max(1, min(2 * pace, int(SECONDS_A_CALL * count / seconds)))
-            progress.step += count
-            progress.total_steps += count
-            progress.seconds += seconds
-            progress.pending += [(float(a), float(b)) for a, b in zip(losses, weights, strict=True)]
-            hooks.failed(failed[failed >= 0])
-            if not np.all(np.isfinite(losses)):
-                raise UserError(
-                    f"The loss became {losses[~np.isfinite(losses)][0]} in stage {stage.name} near step {progress.step}: "
-                    f"lower --optim.learning_rate={stage.updates.schedule.peak:g}, or keep --optim.clip_norm above 0."
-                )
-            mean = sum(a for a, _ in progress.pending) / max(1e-12, sum(b for _, b in progress.pending))
-            epoch = progress.step / stage.steps_per_epoch
-            speed = count * stage.batch_size / seconds
-            primary = stage.primary
-            best = (primary.name, progress.best[primary.name]) if progress.best else None
-            display.update(epoch=epoch, step=progress.step, loss=mean, metric=best, examples_per_second=speed)
+        while not stopped:
             last = progress.step == stage.steps
-            if progress.step % row_every == 0 or last:
-                _record(
-                    stage, progress, hooks, split="train", values={"loss": mean, "examples_per_second": round(speed, 1)}
+            evaluating = _evaluation_is_due(stage, progress, evaluate_every)
+            if evaluating:
+                try:
+                    stopped = _evaluate(stage, progress, options, saver, hooks, pressed)
+                except KeyboardInterrupt:  # nothing has changed since the last update
+                    saver.save(progress.order, stage.variables(), dataclasses.asdict(progress))
+                    raise
+            elif last:
+                break
+            else:
+                due = [row_every, evaluate_every, an_epoch, *filter(None, [options.checkpoint_steps])]
+                count = min(pace, stage.steps - progress.step, *(every - progress.step % every for every in due))
+                seconds = _advance(stage, progress, call, iterator, count, hooks)
+                pace = max(1, min(2 * pace, int(SECONDS_A_CALL * count / seconds)))
+                mean = sum(a for a, _ in progress.pending) / max(1e-12, sum(b for _, b in progress.pending))
+                speed = count * len(stage.plan.examples) / an_epoch / seconds
+                last = progress.step == stage.steps
+                if progress.step % row_every == 0 or last:
+                    values = {"loss": mean, "examples_per_second": round(speed, 1)}
+                    _record(stage, progress, hooks, split="train", values=values)
+                    progress.pending = []
+                primary = stage.primary.name
+                display.update(
+                    epoch=progress.step / an_epoch,
+                    step=progress.step,
+                    loss=mean,
+                    metric=(primary, progress.best[primary]) if progress.best else None,
+                    examples_per_second=speed,
                 )
-                progress.pending = []
-            if stage.evaluate and (progress.step % evaluate_every == 0 or last):
-                stopped = _evaluate(stage, progress, options, saver, hooks)
             interrupted = pressed()
             timed = time.monotonic() - saved_at > 60 * options.checkpoint_minutes
             counted = options.checkpoint_steps and progress.step % options.checkpoint_steps == 0
-            if interrupted or timed or counted or last or stopped or progress.step % stage.steps_per_epoch == 0:
+            ended = last or stopped or progress.step % an_epoch == 0
+            before_evaluation = _evaluation_is_due(stage, progress, evaluate_every)
+            if interrupted or timed or counted or (ended and not before_evaluation):
                 saver.save(progress.order, stage.variables(), dataclasses.asdict(progress))
                 saved_at = time.monotonic()
             hooks.status(progress)
             if interrupted:
-                raise KeyboardInterrupt
+                raise interrupted
     _take_best(stage, progress, saver, console)
 
 
-def _rows(stage: Stage, progress: Progress, seed: int) -> Iterator[tuple[int, np.ndarray]]:
-    first, skip = divmod(progress.step, stage.steps_per_epoch)
-    for epoch in range(first, -(-stage.steps // stage.steps_per_epoch)):
-        number = progress.epochs_before + epoch
-        rows = training_plan(
-            stage.examples, batch_size=stage.batch_size, seed=seed, epoch=number, lengths=stage.lengths
+def _advance(
+    stage: Stage, progress: Progress, call: Callable[..., Any], iterator: Any, count: int, hooks: Hooks
+) -> float:
+    """Makes so many updates; returns the seconds they took."""
+    started = time.monotonic()
+    losses, weights, failed = (t.numpy() for t in call(iterator, tf.constant(count, tf.int32)))
+    seconds = time.monotonic() - started
+    progress.step += count
+    progress.total_steps += count
+    progress.seconds += seconds
+    progress.pending += [(float(a), float(b)) for a, b in zip(losses, weights, strict=True)]
+    hooks.failed(failed[failed >= 0])
+    if not np.all(np.isfinite(losses)):
+        raise UserError(
+            f"The loss became {losses[~np.isfinite(losses)][0]} in stage {stage.name} near step {progress.step}: "
+            f"lower --optim.learning_rate={stage.updates.schedule.peak:g}, or keep --optim.clip_norm above 0."
         )
-        for row in rows[skip:]:
+    return seconds
+
+
+def _evaluation_is_due(stage: Stage, progress: Progress, every: int) -> bool:
+    now = progress.step % every == 0 or progress.step == stage.steps
+    return stage.evaluate is not None and progress.step > 0 and now and progress.evaluated < progress.total_steps
+
+
+def _rows(stage: Stage, progress: Progress) -> Iterator[tuple[int, np.ndarray]]:
+    first, skip = divmod(progress.step, stage.plan.steps)
+    for epoch in range(first, -(-stage.steps // stage.plan.steps)):
+        number = progress.epochs_before + epoch
+        for row in stage.plan.rows(number)[skip:]:
             yield number, row
         skip = 0
 
@@ -210,7 +224,7 @@ def _rows(stage: Stage, progress: Progress, seed: int) -> Iterator[tuple[int, np
 def _record(stage: Stage, progress: Progress, hooks: Hooks, *, split: str, values: dict[str, Any]) -> None:
     row = {
         "stage": stage.name,
-        "epoch": round(progress.step / stage.steps_per_epoch, 4),
+        "epoch": round(progress.step / stage.plan.steps, 4),
         "step": progress.step,
         "total_steps": progress.total_steps,
         "split": split,
@@ -222,15 +236,26 @@ def _record(stage: Stage, progress: Progress, hooks: Hooks, *, split: str, value
     hooks.row(row)
 
 
-def _evaluate(stage: Stage, progress: Progress, options: Train, saver: Checkpoints, hooks: Hooks) -> bool:
+def _evaluate(
+    stage: Stage, progress: Progress, options: Train, saver: Checkpoints, hooks: Hooks, pressed: Pressed
+) -> bool:
     """Evaluates, keeps the weights if they are the best of the stage, and tells whether to stop early."""
     assert stage.evaluate is not None
     with stage.averages.swapped_in() if stage.averages else contextlib.nullcontext():
-        metrics = stage.evaluate()
+        started = time.monotonic()
+        metrics = stage.evaluate(pressed)
+        seconds = time.monotonic() - started
         better = progress.best is None or is_better(metrics, progress.best, stage.primary)
         if better:
             saver.save(progress.order, [v.value for v in stage.model.variables], {}, name="best")
-    _record(stage, progress, hooks, split="validation", values={**metrics, "best": better})
+    _record(
+        stage,
+        progress,
+        hooks,
+        split="validation",
+        values={**metrics, "best": better, "evaluation_seconds": round(seconds, 3)},
+    )
+    progress.evaluated = progress.total_steps
     if better:
         progress.best = {**metrics, "total_steps": progress.total_steps}
         progress.waited = 0
@@ -274,8 +299,7 @@ def compiled_steps(
 ) -> Callable[[Any, tf.Tensor], tuple[tf.Tensor, ...]]:
     """Returns a compiled function `(iterator, count) -> (loss sums, weight sums, failed)` that trains `count` batches.
 
-    Loss and weight sums are `[count]`; `failed` is `[count, batch]`, the example's index where it could not be decoded,
-    else -1.
+    Loss and weight sums are `[count]`; `failed` has an entry an example: its index where it could not be decoded, else -1.
     """
     strategy = tf.distribute.get_strategy()
     trained = updates.trained
@@ -331,12 +355,13 @@ def compiled_steps(
 
     @tf.function(autograph=False)
     def call(iterator: Any, count: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        kept = [tf.TensorArray(dtype, size=count) for dtype in (tf.float32, tf.float32, tf.int64)]
+        kept = [tf.TensorArray(dtype, size=count, infer_shape=False) for dtype in (tf.float32, tf.float32, tf.int64)]
 
         def body(i: tf.Tensor, arrays: list[tf.TensorArray]) -> tuple[tf.Tensor, list[tf.TensorArray]]:
             return i + 1, [array.write(i, value) for array, value in zip(arrays, one(iterator), strict=True)]
 
         _, kept = tf.while_loop(lambda i, _: i < count, body, (tf.constant(0), kept))
-        return tuple(array.stack() for array in kept)
+        losses, weights, failed = kept
+        return losses.stack(), weights.stack(), failed.concat()  # batches may differ in length
 
     return call

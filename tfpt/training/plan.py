@@ -4,10 +4,87 @@ A row holds one global batch. `~i` (a negative number) is a filler: example i is
 nothing. Workers and replicas take slices of a row.
 """
 
+import dataclasses
+import functools
+
 import numpy as np
 
+from tfpt.training.sampling import sampled
+
+LIKE_LENGTH = 8
+"""Under a token budget, texts whose lengths round up to the same multiple of this are of like length."""
 POOL_BATCHES = 50
 """Batches of like lengths are made from shuffled pools of so many batches: little padding, and still random company."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingPlan:
+    """The batches of all epochs; every epoch has as many.
+
+    Attributes:
+        examples: `[examples]` int64, indices of the training examples.
+        batch_size: examples in a row, where `tokens` is 0.
+        seed: of the run.
+        lengths: length of each example by its index; examples of like length then share a row.
+        tokens: a row holds as many examples as fit into so many tokens, padding counted.
+        multiple: a row's number of examples can be divided by this.
+        labels: class of each example by its index, for `sampling`.
+        sampling: `natural`, `balanced` or `sqrt`; not with `tokens`.
+    """
+
+    examples: np.ndarray
+    batch_size: int
+    seed: int
+    lengths: np.ndarray | None = None
+    tokens: int = 0
+    multiple: int = 1
+    labels: np.ndarray | None = None
+    sampling: str = "natural"
+
+    @property
+    def width(self) -> int | None:
+        """The number of examples in every row; None where it differs."""
+        return None if self._sizes else self.batch_size
+
+    @property
+    def steps(self) -> int:
+        """Updates an epoch."""
+        return len(self._sizes) or -(-len(self.examples) // self.batch_size)
+
+    def rows(self, epoch: int) -> list[np.ndarray]:
+        """Returns the rows of an epoch, which is counted from 0 over all stages: each example counts exactly once, or as often
+        as its class is drawn."""
+        if not self._sizes:
+            examples = sampled(self.examples, self.labels, sampling=self.sampling, seed=self.seed, epoch=epoch)
+            return list(
+                training_plan(examples, batch_size=self.batch_size, seed=self.seed, epoch=epoch, lengths=self.lengths)
+            )
+        random = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+        order = random.permutation(self.examples)
+        order = order[np.argsort(self._rounded[order], kind="stable")]
+        rows = np.split(order, np.cumsum(self._sizes)[:-1])
+        filled = [_rows(row, -(-len(row) // self.multiple) * self.multiple)[0] for row in rows]
+        return [filled[i] for i in random.permutation(len(filled))]
+
+    @functools.cached_property
+    def _rounded(self) -> np.ndarray:
+        assert self.lengths is not None
+        return -(-self.lengths // LIKE_LENGTH) * LIKE_LENGTH
+
+    @functools.cached_property
+    def _sizes(self) -> list[int]:
+        """How many examples each row holds, rows in the order of length; the same in every epoch."""
+        if not self.tokens or self.lengths is None:
+            return []
+        sizes, lengths = [], np.sort(self._rounded[self.examples])
+        start = 0
+        while start < len(lengths):
+            next_ones = lengths[start : start + self.tokens]
+            most = int(np.count_nonzero(next_ones * np.arange(1, len(next_ones) + 1) <= self.tokens))
+            size = max(most // self.multiple, 1) * self.multiple
+            sizes.append(min(size, len(lengths) - start))
+            start += size
+        return sizes
 
 
 def training_plan(

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from tfpt.errors import UserError
 from tfpt.training.loop import Progress
 
 _FREE = re.compile(
-    r"output\.(if_exists|name|run_dir|model_dir|report_examples)|export\..*|runtime\..*|train\.(checkpoint_\w+|keep_checkpoints)"
+    r"output\.(if_exists|name|run_dir|model_dir|report_examples)|export\..*|runtime\..*|train\.(checkpoint_\w+|keep_checkpoints|seeds)"
 )
 """Flags that may differ when a run goes on: they do not change what is learned."""
 
@@ -112,14 +113,21 @@ class RunFolder:
         self.write_json("status.json", {"state": state, "time": moment, "process": os.getpid(), **far, **more})
 
     def begin_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Writes metrics.jsonl anew with the rows that a checkpoint knows, so that nothing stands in it twice."""
+        """Writes metrics.jsonl and the TensorBoard log anew with the rows that a checkpoint knows, so that nothing stands in
+        them twice."""
         with atomic_text(self.path / "metrics.jsonl") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
+        for row in rows:
+            self._show(row)
 
     def add_row(self, row: Mapping[str, Any]) -> None:
         """Appends a row to metrics.jsonl and to the TensorBoard log."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self._show(row)
+
+    def _show(self, row: Mapping[str, Any]) -> None:
         if self._board is None:
             self._board = tf.summary.create_file_writer(str(self.path / "tensorboard"))
         with self._board.as_default(step=row["total_steps"]):

@@ -6,16 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfpt import augment
-from tfpt.backbones import Backbone
+from tfpt.backbones import Backbone, CheckpointHead
 from tfpt.config import Experiment
 from tfpt.console import Console
 from tfpt.data import DataSource, Index
 from tfpt.errors import UserError
+from tfpt.evaluation.alignment import aligned
 from tfpt.preprocessors import Preprocessor, distinct
 from tfpt.tasks import State, Task
 from tfpt.training import data_record
 from tfpt.training.pipeline import Prepared
 from tfpt.training.splits import Splits, split
+from tfpt.weights.fetch import fetch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,7 @@ class Setting:
         experiment: the settings.
         task: what is learned.
         state: of the task.
+        head: what the checkpoint brought along and the task goes on with; None for a new head.
         source: the data.
         index: its table of examples.
         splits: which example is where.
@@ -41,6 +44,7 @@ class Setting:
     experiment: Experiment
     task: Task
     state: State
+    head: CheckpointHead | None
     source: DataSource
     index: Index
     splits: Splits
@@ -53,8 +57,10 @@ class Setting:
     notes: tuple[str, ...]
 
 
-def set_up(experiment: Experiment, *, console: Console) -> Setting:
+def set_up(experiment: Experiment, *, console: Console, offline: bool = False) -> Setting:
     """Makes the components and reads the data's table; loads no weights.
+
+    Only what a trunk must read to say what it is, is fetched: the folder of a Hugging Face checkpoint.
 
     Raises:
         UserError: something does not fit.
@@ -65,6 +71,8 @@ def set_up(experiment: Experiment, *, console: Console) -> Setting:
     info = source.info()
     preprocessors = {}
     for name, backbone in backbones.items():
+        for file in backbone.spec_files():
+            fetch(file, offline=offline, console=console)
         spec = backbone.spec()
         if spec.modality not in task.modalities:
             raise UserError(
@@ -81,10 +89,17 @@ def set_up(experiment: Experiment, *, console: Console) -> Setting:
                 f"it has {', '.join(info.features)}."
             )
         preprocessors[name] = preprocessor
+    head = checkpoint_head(task, backbones, info.classes)
+    if head:
+        source = aligned(source, task.take_head(head), data=str(experiment.data))
+        info = source.info()
     index = source.index()
     digests = source.digests()
     splits = split(index, digests, experiment.input, classes=info.classes)
-    notes = (*info.notes, *splits.notes)
+    state = task.adapt(source, splits.train)
+    if head:
+        state = task.take_head(head, state)
+    notes = (*info.notes, *splits.notes, *task.notes(state))
     console.say(
         f"{info.size} examples{f' of {len(info.classes)} classes' if info.classes else ''}: {len(splits.train)} train, "
         f"{len(splits.validation)} validation, {len(splits.test)} test."
@@ -95,7 +110,8 @@ def set_up(experiment: Experiment, *, console: Console) -> Setting:
     return Setting(
         experiment=experiment,
         task=task,
-        state=task.adapt(source, splits.train),
+        state=state,
+        head=head,
         source=source,
         index=index,
         splits=splits,
@@ -107,6 +123,34 @@ def set_up(experiment: Experiment, *, console: Console) -> Setting:
         data_record=data_record.describe(str(experiment.data), info, index, digests, splits, notes),
         notes=notes,
     )
+
+
+def checkpoint_head(
+    task: Task, backbones: Mapping[str, Backbone], classes: Sequence[str] = ()
+) -> CheckpointHead | None:
+    """Returns the head that the backbone's checkpoint brings along, where `--task.head=checkpoint` asks for it.
+
+    Args:
+        task: what is learned.
+        backbones: by trunk name.
+        classes: of the data. A head that only counts its classes (LABEL_0, LABEL_1, ...) gets these names, if there are as many.
+
+    Raises:
+        UserError: there is none.
+    """
+    if getattr(task.config, "head", "new") != "checkpoint":
+        return None
+    head = next(iter(backbones.values())).head() if len(backbones) == 1 else None
+    if head is None:
+        names = ", ".join(
+            f"{type(backbone).__module__.rpartition('.')[2]}:{backbone.argument}" for backbone in backbones.values()
+        )
+        raise UserError(
+            f"--task.head=checkpoint: --backbone={names} brings no head; give the folder of a fine-tuned checkpoint (hf:), or "
+            "leave --task.head=new."
+        )
+    counted = head.classes == tuple(f"LABEL_{k}" for k in range(len(head.classes)))
+    return dataclasses.replace(head, classes=tuple(classes)) if counted and len(classes) == len(head.classes) else head
 
 
 def _ops(text: str, features: Mapping[str, str]) -> tuple[augment.Op, ...]:

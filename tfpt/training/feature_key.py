@@ -1,0 +1,138 @@
+"""What computed features depend on, as one digest: contents, host half, augmentation, the graph up to the cut, its weights."""
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfpt.augment import Op
+from tfpt.preprocessors import Preprocessor
+
+_FORMAT = 1
+"""Another number forgets all entries of the store."""
+_NAMES = (
+    "_class",
+    "_gradient_op_type",
+    "container",
+    "shared_name",
+    "_output_shapes",
+    "_user_specified_name",
+    "_tf_func_name",
+)
+"""Attributes of a node that name things and change nothing that it computes."""
+
+
+def feature_key(
+    *,
+    digests: Sequence[bytes],
+    preprocessors: Sequence[Preprocessor],
+    graphs: Sequence[str],
+    variables: Sequence[Any],
+    ops: Sequence[Op],
+    seed: int,
+    views: int,
+    engine: str,
+) -> str:
+    """Returns the name of an entry in the store.
+
+    Args:
+        digests: of the examples' contents, in their order.
+        preprocessors: make the task's features of them.
+        graphs: digests of the graphs between these and the features, as `trace` returns them.
+        variables: that the graphs read.
+        ops: augmentation; empty: none.
+        seed: of the augmentation.
+        views: augmented views of each example.
+        engine: what computes, and in which precision.
+    """
+    weights = hashlib.blake2b(digest_size=16)
+    for variable in variables:
+        values = np.ascontiguousarray(variable.numpy())
+        weights.update(f"{values.shape} {values.dtype.name};".encode())
+        weights.update(values.reshape(-1).view(np.uint8).data)
+    host = [[type(p).__module__, type(p).__qualname__, p.raw_features, p.to_json()] for p in preprocessors]
+    parts: dict[str, Any] = {
+        "format": _FORMAT,
+        "tensorflow": tf.__version__,
+        "examples": hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest(),
+        "count": len(digests),
+        "host": hashlib.blake2b(json.dumps(host, sort_keys=True, default=str).encode()).hexdigest(),
+        "graphs": list(graphs),
+        "weights": weights.hexdigest(),
+        "augmentation": [[type(op).__module__, repr(op)] for op in ops] and [seed, views, repr(tuple(ops))],
+        "engine": engine,
+    }
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def trace(function: Callable[..., Any], *specs: Any) -> tuple[str, list[bool]]:
+    """Traces a function.
+
+    Returns:
+        A digest of the graph of its outputs, equal in every process, whatever names its nodes get; and for each of the
+        arguments' tensors, flattened, whether the outputs depend on it.
+    """
+    concrete = tf.function(function, autograph=False).get_concrete_function(*specs)
+    there: set[str] = set()
+    waiting = [tensor.op for tensor in concrete.outputs]
+    while waiting:
+        op = waiting.pop()
+        if op.name not in there:
+            there.add(op.name)
+            waiting += [*(tensor.op for tensor in op.inputs), *op.control_inputs]
+    given = concrete.inputs[: len(tf.nest.flatten(specs))]
+    ends = [tensor.name for tensor in concrete.outputs]
+    return digest_of(concrete.graph.as_graph_def(), there, ends), [tensor.op.name in there for tensor in given]
+
+
+def digest_of(graph: Any, there: Collection[str], ends: Sequence[str]) -> str:
+    """Returns a digest of a GraphDef: operations, attributes and wiring, but no names.
+
+    Args:
+        graph: the GraphDef.
+        there: names of the nodes that count.
+        ends: names of the tensors that come out.
+    """
+    functions = {one.signature.name: one for one in graph.library.function}
+    known: dict[str, str] = {}
+
+    def attribute(value: Any) -> str:
+        kind = value.WhichOneof("value")
+        if kind == "func":
+            return f"{called(value.func.name)} {attributes(value.func.attr)}"
+        if kind == "list" and value.list.func:
+            return " ".join(called(one.name) for one in value.list.func)
+        return hashlib.blake2b(value.SerializeToString(deterministic=True), digest_size=16).hexdigest()
+
+    def attributes(values: Mapping[str, Any]) -> str:
+        return " ".join(f"{name}={attribute(values[name])}" for name in sorted(values) if name not in _NAMES)
+
+    def nodes(found: Sequence[Any], places: dict[str, str]) -> str:
+        lines = []
+        for number, node in enumerate(found):
+            places[node.name] = str(number)
+            wires = []
+            for wire in node.input:
+                source, *rest = wire.removeprefix("^").split(":")
+                wires.append(":".join([places.get(source, source), *rest]) + ("^" if wire.startswith("^") else ""))
+            lines.append(f"{called(node.op) if node.op in functions else node.op} {wires} {attributes(node.attr)}")
+        return "\n".join(lines)
+
+    def called(name: str) -> str:
+        if name not in known and name in functions:
+            known[name] = ""  # a function that calls itself
+            one = functions[name]
+            places = {argument.name: f"input{k}" for k, argument in enumerate(one.signature.input_arg)}
+            body = nodes(one.node_def, places)
+            returned = [one.ret[argument.name].split(":") for argument in one.signature.output_arg]
+            ends = [":".join([places.get(source, source), *rest]) for source, *rest in returned]
+            known[name] = hashlib.blake2b(f"{body} {ends}".encode(), digest_size=16).hexdigest()
+        return known.get(name, name)
+
+    places: dict[str, str] = {}
+    body = nodes([node for node in graph.node if node.name in there], places)
+    outputs = [":".join([places[name.split(":")[0]], name.split(":")[1]]) for name in ends]
+    return hashlib.blake2b(f"{body} {outputs}".encode(), digest_size=16).hexdigest()
