@@ -109,7 +109,7 @@ def test_help_teaches(start, monkeypatch):
     assert "  --dry_run" in lines
     assert page.index("\nexport_to:") < page.index("\ntask:") < page.index("\ninput:")
     assert re.search(r"--task= +image_classification", page)
-    assert max(map(len, lines)) <= 60
+    assert max(len(line) for line in lines if " " in line.strip()) <= 60  # one long value cannot be broken
 
 
 def tfpt(*arguments, **environment):

@@ -30,6 +30,15 @@ from tfpt.fields import settings_of
         (config.Train, {"checkpoint_minutes": 0.0}),
         (config.Train, {"unfreeze": "last:0"}),
         (config.Train, {"unfreeze": "regex:("}),
+        (config.Train, {"unfreeze": "gradual:0"}),
+        (config.Train, {"unfreeze": "gradual:x"}),
+        (config.Train, {"lora_rank": -1}),
+        (config.Train, {"lora_rank": 4, "unfreeze": "last:2"}),
+        (config.Train, {"lora_layers": "("}),
+        (config.Optim, {"step_factor": 0.0}),
+        (config.Optim, {"step_at": (60, 30)}),
+        (config.Optim, {"step_at": (0, 30)}),
+        (config.Input, {"sampling": "sqrt", "tokens_per_batch": 100}),
         (config.Optim, {"learning_rate": 0.0}),
         (config.Optim, {"weight_decay": -1.0}),
         (config.Optim, {"warmup": 1.0}),
@@ -48,7 +57,16 @@ def test_what_is_out_of_range_names_its_field(cls, values):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("values", [{"unfreeze": "none"}, {"unfreeze": "last:2"}, {"unfreeze": "regex:block[56]"}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"unfreeze": "none"},
+        {"unfreeze": "last:2"},
+        {"unfreeze": "regex:block[56]"},
+        {"unfreeze": "gradual"},
+        {"unfreeze": "gradual:2"},
+    ],
+)
 def test_ways_to_unfreeze(values):
     assert config.Train(**values).unfreeze == values["unfreeze"]
 

@@ -29,10 +29,17 @@ def test_each_flag_file_says_its_own_command(file):
     assert f"--flagfile=configs/{file.parent.name}/{file.name}" in file.read_text(encoding="utf-8")
 
 
-def test_the_quickstart_is_the_digits_flag_file():
-    parsed = flags.parse([f"--flagfile={CONFIGS / 'image_classification' / 'digits_efficientnet_lite0.flags'}"])
+@pytest.mark.parametrize(
+    ("kind", "file"),
+    [
+        ("image", "image_classification/digits_efficientnet_lite0.flags"),
+        ("text", "text_classification/movie_reviews_minilm.flags"),
+    ],
+)
+def test_each_quickstart_is_a_flag_file(kind, file):
+    parsed = flags.parse([f"--flagfile={CONFIGS / file}"])
 
-    assert record.differences(parsed.experiment, keywords.experiment_from_kwargs(**quickstart.SETTINGS)) == []
+    assert record.differences(parsed.experiment, keywords.experiment_from_kwargs(**quickstart.SETTINGS[kind])) == []
 
 
 @pytest.mark.parametrize("file", SMOKE, ids=lambda file: file.stem)

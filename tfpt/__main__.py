@@ -22,6 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name in ("--help", "-h", "help"):
         print(_overview(known))
         return 0
+    if not name.startswith("-"):
+        name = name.replace("-", "_")  # `tfpt find-lr` is the file find_lr.py
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""

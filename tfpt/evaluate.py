@@ -29,10 +29,10 @@ class Options:
         choices=("auto", "all", "train", "validation", "test"),
     )
     output: str = setting("", "Folder for metrics.json, predictions.csv and report.html; default: evaluations/MODEL.")
-    report_examples: int = setting(24, "Most wrong examples shown in the report; 0: none.")
+    report_examples: int | None = setting(24, "Most wrong examples shown in the report; 0 or none: none.")
 
     def __post_init__(self) -> None:
-        check(self.report_examples >= 0, f"report_examples: {self.report_examples} is negative")
+        check((self.report_examples or 0) >= 0, f"report_examples: {self.report_examples} is negative")
 
 
 GROUPS = {"evaluate": Options}

@@ -1,7 +1,7 @@
-"""Brings pretrained weights into the cache, so that runs need no network afterwards.
+"""Brings pretrained weights and small data sets into the cache, so that runs need no network afterwards.
 
-Write what --backbone takes, such as efficientnet_lite:lite0, or give --flagfile and everything that its experiment needs
-is fetched. What is there already is checked, not fetched again. `tfpt list weights` shows what there is.
+Write what --backbone or --data takes, such as efficientnet_lite:lite0 or movie_reviews, or give --flagfile and everything that
+its experiment needs is fetched. What is there already is checked, not fetched again. `tfpt list weights` shows what there is.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from tfpt import app, flags
 from tfpt.console import Console
 from tfpt.errors import UserError
 
-PROGRAM = "Bring pretrained weights into the cache."
+PROGRAM = "Bring pretrained weights and small data sets into the cache."
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -33,6 +33,8 @@ def _fetch(parsed: flags.Parsed, console: Console) -> None:
     names = list(parsed.paths)
     for component in parsed.backbone.values():
         names += component.make().weight_files()
+    if parsed.data is not None:
+        names += parsed.data.make().data_files()
     if not names:
         raise UserError("Nothing to fetch: write a name such as efficientnet_lite:lite0, or --flagfile=FILE.")
     for name in names:

@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from tfpt import config, programs, registry
+from tfpt import config, presets, programs, registry
 from tfpt.config import Component, Experiment, setting
 from tfpt.errors import UserError
 from tfpt.fields import Setting, build, refusal, settings_of
@@ -42,6 +42,10 @@ class Bare:
     """The experiment, and how this program runs."""
 
     flagfile: str = setting("", "A file with one --flag=value a line; flags on the command line beat it.")
+    preset: str = setting(
+        "",
+        "Settings that belong together: quick, strong, bit_small, bit_medium or bit_large; what is given by itself wins.",
+    )
     task: str = setting("", "What is learned: NAME or NAME:ARGUMENT.")
     data: str = setting("", "What it is learned from: NAME:ARGUMENT.")
     backbone: str = setting(
@@ -73,6 +77,7 @@ class Parsed:
         paths: the arguments that are no flags.
         flagfile: the file that was named, or None.
         model: `--model`, or an empty text.
+        notes: what the user is told of the preset.
     """
 
     experiment: Experiment | None
@@ -90,6 +95,7 @@ class Parsed:
     offline: bool = False
     json: bool = False
     debug: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def parse(
@@ -118,6 +124,8 @@ def parse(
     settings = _settings(components, {**_groups_in(from_file, groups), **groups})
     command_line, paths = _tokens(argv, settings, components, program, positional)
     given = {**from_file, **command_line}
+    preset, notes = _preset(given, components)
+    given = {**preset, **given}
     for entry in given.values():
         if entry.name not in settings:
             raise _unknown(entry, settings, components, program)
@@ -157,6 +165,7 @@ def parse(
         backbone=trunks,
         options=options,
         given=frozenset(given),
+        notes=notes,
         paths=tuple(paths),
         flagfile=flagfile,
         trust=tuple(filter(None, bare.trust.split(","))),
@@ -216,6 +225,22 @@ def _components(chosen: Mapping[str, Given]) -> dict[str, Component]:
                     raise
                 raise UserError(f"{entry.source}: {error}") from error
     return found
+
+
+def _preset(
+    given: Mapping[str, Given], components: Mapping[str, Component]
+) -> tuple[dict[str, Given], tuple[str, ...]]:
+    """Returns the flags of the preset that were not given otherwise, and what the user is told of them."""
+    name = given["preset"].value if "preset" in given else None
+    if not name:
+        return {}, ()
+    if "task" not in components:
+        raise UserError(f"--preset={name} depends on the task: write --task=NAME, too.")
+    task = components["task"]
+    flags = presets.flags_of(name, registry.find("task", task.name).modalities)
+    fresh = {flag: value for flag, value in flags.items() if flag not in given}
+    made = {flag: Given(flag, value, f"--preset={name}") for flag, value in fresh.items()}
+    return made, presets.describe(name, fresh)
 
 
 def _trunk_name(group: str) -> str:

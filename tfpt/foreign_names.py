@@ -60,6 +60,7 @@ FOREIGN_NAMES = {
     "img_size": "input.image_size",
     "imgsz": "input.image_size",
     "input_size": "input.image_size",
+    "ignore_mismatched_sizes": "task.head=new",
     "max_seq_length": "input.max_length",
     "max_seq_len": "input.max_length",
     "max_length": "input.max_length",

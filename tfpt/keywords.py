@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from tfpt import config
+from tfpt import config, presets, registry
 from tfpt.config import Component, Experiment
 from tfpt.errors import UserError
 from tfpt.fields import build, refusal, settings_of
@@ -30,6 +30,7 @@ def experiment_from_kwargs(*, task: Any, data: Any, backbone: Any, **options: An
         UserError: a name or a value is not allowed.
     """
     parts = {kind: options.pop(f"{kind}_options", {}) for kind in config.KINDS}
+    preset = options.pop("preset", "")
     groups: dict[str, Any] = {name: {} for name in config.GROUPS}
     for name, value in options.items():
         if name in groups and not isinstance(value, Mapping | config.GROUPS[name]):
@@ -42,6 +43,14 @@ def experiment_from_kwargs(*, task: Any, data: Any, backbone: Any, **options: An
             if not isinstance(groups[group], Mapping) or field in groups[group]:
                 raise UserError(f"{name} is given twice, by itself and in {group}.")
             groups[group] = {**groups[group], field: value}
+    if preset:
+        made = _component("task", task, parts["task"])
+        modalities = (made.instance or registry.find("task", made.name)).modalities
+        for flag, value in presets.flags_of(preset, modalities).items():
+            group, _, field = flag.partition(".")
+            if not isinstance(groups[group], Mapping):
+                raise UserError(f"{group}: a preset needs its settings as a dictionary.")
+            groups[group] = {field: value, **groups[group]}
     trunks = _trunks(backbone)
     experiment = Experiment(
         task=_component("task", task, parts["task"]),

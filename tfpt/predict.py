@@ -1,5 +1,7 @@
 """Answers pictures, files or folders of them at any depth, or a text, with an exported model.
 
+A model that takes two texts gets both with ||| between them: --text="question ||| context".
+
 Prints a table, or CSV or JSON lines for other programs. A file that cannot be decoded gets a line that says so, and the
 exit code is then 1; the others are answered all the same.
 """
@@ -74,6 +76,8 @@ def _predict(parsed: flags.Parsed, console: Console) -> int:
         with atomic_text(options.output, errors="surrogateescape") as file:
             answers.write_answers(found, file, form="csv" if form == "table" else form, top=options.top)
         console.say(f"{len(found)} answers are in {options.output}.")
+    elif form == "table" and parsed.text:
+        console.say("\n".join(answers.in_words(found[0], options.top)))
     elif form == "table":
         console.table(["file", "answer", *["then"] * (options.top > 1)], [_row(a, options.top) for a in found])
     else:
@@ -82,11 +86,11 @@ def _predict(parsed: flags.Parsed, console: Console) -> int:
 
 
 def _row(found: "FileAnswer", top: int) -> list[str]:
-    from tfpt.serving.answers import highest
+    from tfpt.serving.answers import in_words
 
-    pairs = [f"{label} {score:.3f}" for label, score in highest(found.answer, top)]
-    rest = [", ".join(pairs[1:])] if top > 1 else []
-    return [found.path, found.error or (pairs[0] if pairs else str(found.answer)), *rest]
+    first, *others = [found.error] if found.error else in_words(found, top)
+    rest = [", ".join(others)] if top > 1 else []
+    return [found.path, first, *rest]
 
 
 if __name__ == "__main__":

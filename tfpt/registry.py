@@ -21,6 +21,7 @@ ROOMS = {
     "backbone": "backbones",
     "preprocessor": "preprocessors",
     "augment": "augment",
+    "engine": "engines",
 }
 """Component kind -> the folder under tfpt/ whose files are its components."""
 

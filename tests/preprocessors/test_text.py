@@ -147,6 +147,58 @@ def test_offsets_are_characters_of_the_raw_text(tokenizer):
     assert text[inside[-1][0] : inside[-1][1]].strip() == "x"
 
 
+def test_tokens_know_their_words(tokenizer):
+    texts = ["Naïve\0 👍🏽 (café), 中文  x \t", "", " \n"]
+    preprocessor = Text(size=64, tokenizer=tokenizer, before=(0,), after=(1,)).with_words()
+    _, frame = preprocessor.host_batch(tf.constant(texts))
+    assert frame["words"].numpy().tolist() == [7, 0, 2]
+    for k, text in enumerate(texts):
+        words = text.split(" ")
+        for (start, end), word, punctuation, part in zip(
+            *(frame[name][k].numpy().tolist() for name in ("offsets", "word", "punctuation", "part")), strict=True
+        ):
+            token = text[start:end]
+            if not token:
+                assert (word, punctuation) == (0, 0)
+                continue
+            assert part == 1 and not token[0].isspace()
+            first = len(" ".join(words[: word - 1])) + (word > 1)
+            assert first <= start < first + len(words[word - 1])
+            if token in "(),":
+                assert punctuation == 1
+            if any(c.isalnum() for c in token):
+                assert punctuation == 0
+    assert {1, 2, 3, 4, 6} <= set(frame["word"][0].numpy().tolist())
+
+
+def test_the_second_text_can_be_whole():
+    pair = bert(size=9).for_features({"question", "context"}).with_whole_second(first_length=2)
+    questions, contexts = ["a a a a", "a", ""], ["b " * 12, "", "c"]
+    values, frame = pair.host_batch(tf.constant(questions), tf.constant(contexts))
+    ids = [[k - 1 for k in row if k] for row in values[..., 0].numpy().tolist()]
+    assert ids == [[2, 4, 4, 3, *[5] * 12, 3], [2, 4, 3, 3], [2, 3, 1, 3]]
+    assert frame["second"].numpy().tolist() == [[4, 12, 4, 1], [3, 0, 5, 1], [2, 1, 6, 1]]
+    assert frame["second_text"].numpy().tolist() == [text.encode() for text in contexts]
+    truncated = [pair.is_truncated({name: value[k] for name, value in frame.items()}) for k in range(3)]
+    assert [bool(one) for one in truncated] == [True, False, False]
+    assert pair.host(tf.constant("a"), tf.constant("b"))[0].shape == (5, 2)
+    short = bert(size=6).for_features({"question", "context"}).with_whole_second(first_length=64)
+    assert short.host(tf.constant("a a a a"), tf.constant("b b"))[1]["second"].numpy().tolist() == [3, 2, 2, 1]
+    assert Text.from_json(json.loads(json.dumps(pair.to_json()))) == pair
+
+
+def test_a_whole_second_text_has_a_bound(monkeypatch):
+    monkeypatch.setattr("tfpt.preprocessors.text.MOST_TOKENS", 7)
+    pair = bert(size=9).for_features({"question", "context"}).with_whole_second(first_length=2)
+    _, frame = pair.host(tf.constant("a"), tf.constant("b " * 12))
+    assert frame["second"].numpy().tolist() == [3, 7, 5, 1] and bool(pair.is_truncated(frame))
+
+
+def test_one_text_has_no_whole_second():
+    with pytest.raises(ValueError, match="for pairs"):
+        bert().with_whole_second(first_length=2)
+
+
 def test_word_pieces_are_those_of_bert():
     settings = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None}
     model = {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##"}

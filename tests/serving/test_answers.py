@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from tfpt.console import Console
-from tfpt.serving.answers import answer_files
+from tfpt.errors import UserError
+from tfpt.serving.answers import FileAnswer, answer_files, answer_text, highest, in_words, write_answers
 
 
 def servable(overtaken):
@@ -39,4 +40,57 @@ def test_files_that_do_not_decode_cost_no_neighbour_its_answer(tmp_path, overtak
         *["it is not a picture that can be decoded"] * 2,
         "",
         "No such file or directory",
+    ]
+
+
+def texts(*features, **answer):
+    """A servable of texts that gives one answer and keeps what it was asked."""
+    asked = {}
+
+    def predict(raw):
+        asked.update(raw)
+        return {name: np.array([value]) for name, value in answer.items()}
+
+    preprocessors = {"trunk": SimpleNamespace(raw_features=features)}
+    return SimpleNamespace(preprocessors=preprocessors, predict=predict, asked=asked)
+
+
+def test_two_texts_have_a_separator_between_them():
+    model = texts("question", "context", answer=b"K\xc3\xb6ln", score=0.75)
+    found = answer_text(model, "where? ||| In K\u00f6ln.\n")
+    assert model.asked == {"question": [b"where?"], "context": ["In K\u00f6ln.".encode()]}
+    assert in_words(found, 3) == ["K\u00f6ln 0.750"]
+    assert in_words(answer_text(texts("question", "context", answer=b"", score=0.5), "a|||b"), 3) == [
+        "(no answer) 0.500"
+    ]
+    for text in ("where?", "a ||| b ||| c"):
+        with pytest.raises(UserError, match=r'takes question and context; write --text="question \|\|\| context"'):
+            answer_text(model, text)
+    with pytest.raises(UserError, match="takes image; write files of pictures"):
+        answer_text(texts("image"), "a cat")
+
+
+def test_spans_are_shown_with_their_words_all_of_them():
+    answer = {"label": ["PER", "LOC", ""], "start": [0, 8, 0], "end": [3, 12, 0], "score": [0.75, 0.5, 0.0]}
+    text = "Zo\u00eb ||| K\u00f6ln"
+    found = answer_text(texts("text", **answer), text)
+    assert found == FileAnswer(path=text, answer=answer)
+    assert highest(answer, 1, text=text) == [("PER Zo\u00eb", 0.75), ("LOC K\u00f6ln", 0.5)]
+    assert in_words(found, 1) == ["PER Zo\u00eb 0.750", "LOC K\u00f6ln 0.500"]
+    nothing = FileAnswer(path="x", answer={name: [] for name in answer})
+    assert in_words(nothing, 3) == ["nothing found"]
+    written = io.StringIO()
+    write_answers([found, nothing], written, form="csv", top=1)
+    assert written.getvalue().splitlines() == [
+        "path,label1,score1,label2,score2,error",
+        f"{text},PER Zo\u00eb,0.75,LOC K\u00f6ln,0.5,",
+        "x,,,,,",
+    ]
+
+
+def test_predicted_numbers_are_shown():
+    assert highest({"values": [2.5]}, 3) == [("value", 2.5)]
+    assert in_words(FileAnswer(path="x.png", answer={"values": [-1.0, 250.5]}), 3) == [
+        "value1 -1.000",
+        "value2 250.500",
     ]

@@ -33,6 +33,18 @@ def test_differences_below_the_tolerance_pass_even_where_they_turn_a_close_call(
     assert found.max_difference == pytest.approx(5e-5, rel=0.1)
 
 
+def test_answers_of_varying_length_are_compared_without_their_padding():
+    label = np.array([[b"PER", b""], [b"", b""]], object)
+    expected = {"label": label, "score": np.array([[0.9, 0.0], [0.0, 0.0]], np.float32)}
+    shorter = {"label": label[:, :1].astype("S"), "score": expected["score"][:, :1]}
+    assert parity.compare(expected, shorter, seconds=1.0).passed
+    assert parity.compare(shorter, expected, seconds=1.0).passed
+    none = {"label": np.zeros((2, 0), object), "score": np.zeros((2, 0), np.float32)}
+    assert parity.compare(none, {**none}, seconds=1.0).passed
+    found = parity.compare(expected, none, seconds=1.0)
+    assert (found.passed, found.different) == (False, 1)
+
+
 @pytest.mark.parametrize(
     ("answers", "says"),
     [
@@ -83,3 +95,11 @@ def test_a_fresh_process_answers_alike_until_a_weight_is_changed(tmp_path, pictu
     found = parity.prove(tmp_path / "1", raw, expected, batch_size=2)
     assert not found.passed
     assert "the fresh process failed" in found.reason
+
+
+def test_numbers_beyond_one_are_compared_by_their_share():
+    """float32 holds 250,000 to 0.016: an absolute tolerance would refuse every predicted price."""
+    prices = {"values": np.array([[250_000.0], [-0.5]], np.float32)}
+    assert parity.compare(prices, {"values": prices["values"] * np.float32(1 + 1e-6)}, seconds=1.0).passed
+    for wrong in ([[250_050.0], [-0.5]], [[250_000.0], [-0.5002]]):
+        assert not parity.compare(prices, {"values": np.array(wrong, np.float32)}, seconds=1.0).passed

@@ -1,0 +1,39 @@
+"""What runs a part of a model that is not being trained, as fast as the machine can, one file each.
+
+An engine gets a graph whose weights are constants and returns a function of batches. This file holds the signature.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Run = Callable[[Sequence[Any]], "list[np.ndarray]"]
+"""From the inputs of a batch, flattened, to its outputs, flattened."""
+
+
+class Engine:
+    """Compiles and runs graphs."""
+
+    extra: str = ""
+    """The extra of tfpt that brings it (`cpu-fast`); empty where tfpt always has it."""
+
+    @classmethod
+    def version(cls) -> str:
+        """Returns what is installed; empty where it is not, or does not run on this machine's devices."""
+        raise NotImplementedError
+
+    def compile(self, graph: Any, *, precision: str, threads: int) -> Run:
+        """Returns the function that a graph is.
+
+        Args:
+            graph: a concrete function whose variables became constants; the batch size is fixed, lengths may vary.
+            precision: `float32`: as the graph says; `bfloat16`: rounded to that inside, outputs as the graph says.
+            threads: CPU threads.
+
+        Raises:
+            UserError: it does not have the precision.
+            Exception: anything, where it does not know an operation of the graph.
+        """
+        raise NotImplementedError
