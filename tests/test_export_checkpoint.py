@@ -7,6 +7,7 @@ import pytest
 from toys import transformers_folder
 
 from tfpt import evaluate, export
+from tfpt.errors import UserError
 from tfpt.serving.servable import Servable
 
 TEXTS = ["a b", "d e , x", "b a d", "x x"]
@@ -107,3 +108,20 @@ def test_training_goes_on_with_the_head_of_the_checkpoint(fit, tmp_path, names):
     raw = {"text": [text.encode() for text in TEXTS]}
     wanted = Servable.load(tmp_path / "x").predict(raw)["scores"]
     np.testing.assert_allclose(trained.predict(raw)["scores"], wanted, atol=1e-4)
+
+
+def test_a_run_answers_texts_and_tables_of_them(fit, tmp_path):
+    import pandas
+
+    file = tmp_path / "pairs.csv"
+    rows = [(f"{a} first", f"{a} second", "yn"[k % 2]) for k, a in enumerate("abcdefghijklmnopqrstuvwx")]
+    table = pandas.DataFrame(rows, columns=["sentence1", "sentence2", "label"])
+    table.to_csv(file, index=False)
+    options = {"task": "text_classification", "backbone": "tiny:transformer", "image_size": "auto", "epochs": 0}
+    run = fit(tmp_path, data=f"csv:{file}", **options)
+    pairs = [("a first", "a second"), {"text": "b first", "text_pair": "b second"}]
+    found = run.predict(pairs)["scores"]
+    frame = pandas.DataFrame({"text_pair": ["a second", "b second"], "text": ["a first", "b first"]})
+    np.testing.assert_array_equal(run.predict(frame)["scores"], found)
+    with pytest.raises(UserError, match="example 0: the model reads text, text_pair; give a tuple of 2"):
+        run.predict(["alone"])

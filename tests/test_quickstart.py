@@ -21,6 +21,7 @@ def test_text(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(catalogue, "CATALOGUE", MappingProxyType({made.name: made}))
     monkeypatch.setenv("TFPT_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("TFPT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TFPT_OFFLINE", "0")  # --offline sets it, for the other tests of this process as well
     monkeypatch.chdir(tmp_path)
     small = {**quickstart.SETTINGS["text"], "backbone": "tiny:transformer", "max_length": 16, "epochs": 3}
     monkeypatch.setattr(quickstart, "SETTINGS", {"text": {**small, "learning_rate": 1e-2}})

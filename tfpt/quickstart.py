@@ -84,12 +84,9 @@ def _quickstart(parsed: flags.Parsed, console: Console) -> None:
             f"--{foreign[0]}: the quickstart has settings of its own; `tfpt train --help` shows how to choose."
         )
     from tfpt import keywords, run
-    from tfpt.weights.fetch import fetch
 
     kind = parsed.options["quickstart"].kind
     experiment = keywords.experiment_from_kwargs(**SETTINGS[kind])
-    for name in experiment.data.make().data_files():
-        fetch(name, offline=parsed.offline, console=console)
     done = run.fit_experiment(experiment, console=console, offline=parsed.offline)
     run.tell(done, console)
     show = _show_text if kind == "text" else _show_picture

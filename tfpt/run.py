@@ -56,8 +56,13 @@ class Run:
         task = self.experiment.task.instance
         return Servable.load(self.model_folder, trust=_own_packages(self.experiment), task=task)
 
-    def predict(self, examples: Sequence[str | Path | bytes]) -> dict[str, "np.ndarray"]:
-        """Answers raw examples: paths of files, or their bytes.
+    def predict(self, examples: Any) -> dict[str, "np.ndarray"]:
+        """Answers raw examples.
+
+        Args:
+            examples: a list of texts, or, for pictures, of paths or the files' bytes; where the model reads several features (two
+                texts, a question and its context), of tuples in that order or dictionaries by feature. A DataFrame with a
+                column a feature is such a list.
 
         Returns:
             The decoded answer by name, `[examples, ...]` each.
@@ -65,24 +70,27 @@ class Run:
         Raises:
             UserError: one cannot be read or decoded; `tfpt predict` answers the others all the same.
         """
-        import numpy as np
         import tensorflow as tf
 
-        if isinstance(examples, str | bytes | Path) or not len(examples):
-            raise UserError("predict takes a list of paths or of bytes with at least one entry.")
+        from tfpt.preprocessors.image import Image
+        from tfpt.serving.padding import concatenated
+
+        if hasattr(examples, "to_dict"):
+            examples = examples.to_dict("records")
+        if isinstance(examples, str | bytes | Path | Mapping) or not len(examples):
+            raise UserError("predict takes a list of texts, paths or bytes with at least one entry.")
         model = self.model
-        (feature,) = {name for p in model.preprocessors.values() for name in p.raw_features}
+        features = list(dict.fromkeys(name for p in model.preprocessors.values() for name in p.raw_features))
+        pictures = any(isinstance(p, Image) for p in model.preprocessors.values())
         answers = []
         for number, example in enumerate(examples):
-            name = f"example {number}" if isinstance(example, bytes) else str(example)
+            raw = _raw_values(example, features, number, files=pictures)
             try:
-                raw = example if isinstance(example, bytes) else Path(example).read_bytes()
-                answers.append(model.predict({feature: [raw]}))
-            except OSError as error:
-                raise UserError(f"{name} cannot be read: {error.strerror or error}.") from error
+                answers.append(model.predict({name: [value] for name, value in raw.items()}))
             except tf.errors.OpError as error:
+                name = f"example {number}" if isinstance(example, bytes) else str(example)
                 raise UserError(f"{name} cannot be decoded.") from error
-        return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+        return {name: concatenated([answer[name] for answer in answers]) for name in answers[0]}
 
     def export(self, folder: str | Path) -> Path:
         """Copies the published model into a folder of its own.
@@ -101,12 +109,36 @@ class Run:
         return Path(folder)
 
 
+def _raw_values(example: Any, features: Sequence[str], number: int, *, files: bool) -> dict[str, bytes]:
+    """Returns an example's raw values by feature; a string is the path of a file, or the text itself."""
+    if not isinstance(example, Mapping):
+        parts = example if isinstance(example, tuple | list) else (example,)
+        example = dict(zip(features, parts, strict=False)) if len(parts) == len(features) else {}
+    missing = [name for name in features if name not in example]
+    if missing:
+        raise UserError(
+            f"example {number}: the model reads {', '.join(features)}; give a tuple of {len(features)}, or a dictionary."
+            if len(features) > 1
+            else f"example {number}: the model reads one value, {features[0]}."
+        )
+    found = {}
+    for name in features:
+        value = example[name]
+        if isinstance(value, Path) or (files and isinstance(value, str)):
+            try:
+                value = Path(value).read_bytes()
+            except OSError as error:
+                raise UserError(f"{value} cannot be read: {error.strerror or error}.") from error
+        found[name] = value if isinstance(value, bytes) else str(value).encode()
+    return found
+
+
 def fit(*, task: Any, data: Any, backbone: Any, quiet: bool = False, **options: Any) -> Run:
     """Trains, measures and exports, as `tfpt train` does.
 
     Args:
         task: `image_classification`, or a Task.
-        data: `folder:my photos`, or a DataSource.
+        data: `folder:my photos`, a DataSource, a DataFrame, arrays `(x, y)`, a tf.data.Dataset, or a dictionary of such by split.
         backbone: `efficientnet_lite:lite0`, a Backbone, a keras.Model, or a dictionary of such by trunk name.
         quiet: show nothing but warnings.
         **options: settings by their name (`epochs=2`, `learning_rate=1e-3`), or a dictionary for a group
@@ -115,6 +147,10 @@ def fit(*, task: Any, data: Any, backbone: Any, quiet: bool = False, **options: 
     Raises:
         UserError: a setting or the data is not right; the sentence says what is allowed.
     """
+    if not isinstance(data, str | os.PathLike | Component | DataSource):
+        from tfpt.data._given import as_source
+
+        data = as_source(data, options.pop("data_options", {}))
     for kind, given, base in (("task", task, Task), ("data", data, DataSource)):
         if not isinstance(given, str | os.PathLike | Component | base):
             raise UserError(

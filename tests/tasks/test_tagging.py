@@ -46,7 +46,7 @@ def test_counts_give_the_metrics_of_seqeval(random_tags):
     position = np.tile(np.arange(true.shape[1]), [len(true), 1])
     position[random.random(true.shape) < 0.05] = -1  # cut off
     predicted = np.where(position < 0, 0, predicted)
-    batch = {"targets": {"tags": padded(true, lengths), "position": tf.constant(position, tf.int32)}}
+    batch = {"targets": {"tags": padded(true, lengths) + 1, "position": tf.constant(position, tf.int32) + 1}}
     task, state = TokenClassification(), {"classes": list(TAGS)}
     statistics = {name: v.numpy() for name, v in task.statistics(logits, batch, state).items()}
     found = task.metrics(statistics, state)

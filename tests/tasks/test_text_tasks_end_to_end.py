@@ -59,7 +59,8 @@ def tagger(fit, tmp_path_factory):
     data.mkdir()
     for name, count in (("train", 320), ("dev", 40), ("test", 64)):
         (data / f"{name}.txt").write_text("\n\n".join(sentence(random) for _ in range(count)) + "\n")
-    run = fit(folder, task="token_classification", data=f"conll:{data}", epochs=4, learning_rate=5e-3, **SMALL)
+    options = {**SMALL, "head_epochs": 1, "epochs": 4, "learning_rate": 5e-3}
+    run = fit(folder, task="token_classification", data=f"conll:{data}", **options)
     return SimpleNamespace(run=run, data=data, model=Servable.load(run.model_folder))
 
 

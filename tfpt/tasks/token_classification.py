@@ -64,7 +64,10 @@ class TokenClassification(Task):
         return {"classes": list(info.classes)}
 
     def batch(self, features: Tensors, frame: Tensors, state: State, training: bool) -> dict[str, Any]:
-        """Takes the tokens as input; targets are each word's tag, the token that has it, and how many words there are."""
+        """Takes the tokens as input; targets are each word's `tags` and `position`, the token that has it, both plus 1.
+
+        So 0 is padding, as everywhere, and the position of a word without a token.
+        """
         import tensorflow as tf
 
         from tfpt.tasks._tagging import label_positions
@@ -75,7 +78,7 @@ class TokenClassification(Task):
             words = tf.shape(tags)[1]
             position = label_positions(told["word"], told["punctuation"], words)
             there = tf.sequence_mask(told["words"], words)
-            made["targets"] = {"tags": tf.where(there, tags, -1), "position": position}
+            made["targets"] = {"tags": tf.where(there, tags + 1, 0), "position": position + 1}
         return made
 
     def build(self, trunks: Mapping[str, "keras.layers.Layer"], state: State) -> "keras.Model":
@@ -105,7 +108,7 @@ class TokenClassification(Task):
         import tensorflow as tf
 
         outputs = model(batch["inputs"], training=training)
-        tags, position = batch["targets"]["tags"], batch["targets"]["position"]
+        tags, position = _targets(batch)
         logits = tf.gather(outputs, tf.maximum(position, 0), batch_dims=1)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(tags, 0), logits)
         counts = tf.cast((tags >= 0) & (position >= 0), tf.float32) * batch["weight"][:, tf.newaxis]
@@ -156,7 +159,7 @@ class TokenClassification(Task):
         from tfpt.tasks._tagging import TagSet
 
         tag_set = TagSet.of(state["classes"])
-        tags, position = batch["targets"]["tags"], batch["targets"]["position"]
+        tags, position = _targets(batch)
         there = tags >= 0
         found = tf.where(there, _tags(outputs, position, tag_set.outside), -1)
         true, predicted = tag_set.spans(tags), tag_set.spans(found)
@@ -200,6 +203,11 @@ class TokenClassification(Task):
     def metric_names(self) -> Sequence[str]:
         """Returns the names of what `metrics` returns."""
         return ("precision", "recall", "f1", "word_accuracy", "cut_off")
+
+
+def _targets(batch: Tensors) -> tuple[Any, Any]:
+    """Returns tag and position of each word, `[batch, words]` int32 each, -1 where there is none."""
+    return batch["targets"]["tags"] - 1, batch["targets"]["position"] - 1
 
 
 def _tags(outputs: Any, position: Any, outside: int) -> Any:

@@ -68,6 +68,8 @@ def set_up(experiment: Experiment, *, console: Console, offline: bool = False) -
     task = experiment.task.make()
     backbones = {name: component.make() for name, component in experiment.backbone.items()}
     source = experiment.data.make()
+    for file in source.data_files():
+        fetch(file, offline=offline, console=console)
     info = source.info()
     preprocessors = {}
     for name, backbone in backbones.items():
