@@ -20,7 +20,7 @@ MODULES = {
 RANKS = {
     "server": 4,
     **dict.fromkeys(("training", "evaluation", "serving"), 3),
-    **dict.fromkeys(("tasks", "backbones", "preprocessors", "data", "augment", "weights", "engines"), 2),
+    **dict.fromkeys(("tasks", "backbones", "preprocessors", "data", "augment", "weights", "engines", "trackers"), 2),
     **dict.fromkeys(("layers", "metrics"), 1),
 }
 """A room imports from rooms of its own rank and below."""

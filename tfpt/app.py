@@ -124,7 +124,9 @@ def _report(error: BaseException, console: Console, *, debug: bool) -> int:
     if isinstance(error, OSError) and error.errno in _USERS_FOLDER + _FULL:
         where = f"{error.filename}: " if error.filename else ""
         return _say(f"{where}{error.strerror}.", FAILED if error.errno in _FULL else MISTAKE)
-    if any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)):  # as TensorFlow words it
+    if any(
+        os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    ):  # as TensorFlow words it
         return _say("the disk is full, or your share of it; make room, and the same command goes on.", FAILED)
     kept = "the traceback is above" if debug else _keep_traceback(error, console)
     kind = f"{type(error).__name__}: {error}".splitlines()[0]

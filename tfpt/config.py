@@ -194,6 +194,16 @@ class Train:
     checkpoint_minutes: float = setting(5.0, "Save the state of training every so many minutes, and after each epoch.")
     checkpoint_steps: int = setting(0, "Save it every so many updates, too; 0: by time and epoch only.")
     keep_checkpoints: int = setting(2, "How many states to keep.")
+    recoveries: int = setting(
+        3,
+        "When the loss blows up (is no number, or beyond --train.spike), go back to the last state, pass over the batches between and halve the "
+        "learning rate, this often at most.",
+    )
+    spike: float = setting(
+        0.0,
+        "The loss of an update that is more than so many times the median of the 20 before it counts as blown up, such as 20; 0: only what is no "
+        "number.",
+    )
 
     def __post_init__(self) -> None:
         check(0 <= self.seed < 2**63, f"seed: {self.seed} is not between 0 and {2**63 - 1}")
@@ -207,7 +217,8 @@ class Train:
             self.batch_size % self.accumulate == 0,
             f"accumulate: {self.accumulate} does not divide --train.batch_size={self.batch_size}",
         )
-        for name in ("head_epochs", "epochs", "steps", "evaluate_every", "patience", "checkpoint_steps"):
+        check(self.spike == 0 or self.spike > 1, f"spike: {self.spike} is not above 1, or 0")
+        for name in ("head_epochs", "epochs", "steps", "evaluate_every", "patience", "checkpoint_steps", "recoveries"):
             check(getattr(self, name) >= 0, f"{name}: {getattr(self, name)} is negative")
         check(
             self.head_epochs + self.epochs > 0,
@@ -287,6 +298,21 @@ class Optim:
 class Runtime:
     """Where it runs."""
 
+    strategy: str = setting(
+        "auto",
+        "How many devices share each batch. one: a single one; mirrored: all GPUs of this machine; multi_worker: several machines; tpu; auto: what "
+        "there is.",
+        choices=("auto", "one", "mirrored", "multi_worker", "tpu"),
+    )
+    workers: tuple[str, ...] = setting(
+        (),
+        "Addresses of all processes of multi_worker, HOST:PORT with commas, the same on each; default: TF_CONFIG or Slurm's.",
+    )
+    worker: int = setting(-1, "The place of this process among --runtime.workers, from 0.")
+    replicas: int = setting(
+        0, "How many GPUs of this machine mirrored takes, or logical CPUs where it has none; 0: all GPUs."
+    )
+    tpu: str = setting("", "Name or address of the TPU; local: the one of this machine.")
     threads: int = setting(0, "CPU threads; 0: one a core.")
     engine: str = setting(
         "auto",
@@ -300,6 +326,15 @@ class Runtime:
 
     def __post_init__(self) -> None:
         check(self.threads >= 0, f"threads: {self.threads} is negative")
+        known = ["auto", *registry.names("engine")]
+        check("." in self.engine or self.engine in known, f"engine: {self.engine} is none of {', '.join(known)}")
+        check(self.replicas >= 0, f"replicas: {self.replicas} is negative")
+        check(
+            self.strategy in ("auto", "multi_worker") or not self.workers,
+            f"workers: they need --runtime.strategy=multi_worker, not {self.strategy}",
+        )
+        for address in self.workers:
+            check(bool(re.fullmatch(r"[^:\s]+:\d+|\[[^\]\s]+\]:\d+", address)), f"workers: {address} is not HOST:PORT")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -316,6 +351,11 @@ class Output:
     )
     report_examples: int | None = setting(
         24, "Most wrong examples shown in the report, as pictures or texts inside the file; 0 or none: none."
+    )
+
+    trackers: tuple[str, ...] = setting(
+        ("tensorboard",),
+        "Where the run can be followed, several with commas: tensorboard (files in the run folder), mlflow:URI, wandb:PROJECT; empty: nowhere.",
     )
 
     def __post_init__(self) -> None:

@@ -72,9 +72,9 @@ def _rows(values: Any, name: str = "") -> list[tuple[str, str, str, str, str]]:
         return [row for i, value in enumerate(values) for row in _rows(value, f"{name}[{i}]")]
     array = values.numpy()
     shape = "x".join(map(str, values.shape)) or "one"
+    if not values.shape.num_elements():
+        return [(name, shape, values.dtype.name, "", "")]
     if values.dtype.name == "string":
         lengths = [len(v) for v in (array.reshape(-1) if values.shape.rank else [array])]
         return [(name, shape, "bytes", f"{min(lengths)} long", f"{max(lengths)} long")]
-    if not array.size:
-        return [(name, shape, values.dtype.name, "", "")]
     return [(name, shape, values.dtype.name, f"{array.min():.4g}", f"{array.max():.4g}")]

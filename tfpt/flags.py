@@ -52,7 +52,7 @@ class Bare:
         "", "The pretrained network it stands on: NAME:ARGUMENT; several: left=NAME:A,right=NAME:B."
     )
     model: str = setting("", "An exported model: its folder, or one of its version folders.")
-    text: str = setting("", "A text for `tfpt predict` to answer.")
+    text: str = setting("", "A text for `tfpt predict` to answer; two texts with ||| between them.")
     trust: str = setting("", "Package outside tfpt whose code a model may use; several with commas.")
     dry_run: bool = setting(False, "Walk one example through every station, print shapes and ranges, and stop.")
     offline: bool = setting(

@@ -33,6 +33,7 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
     from tfpt.evaluation.scoring import score
     from tfpt.serving import bundle, parity
     from tfpt.serving.servable import EXTRA, Servable
+    from tfpt.training.blow_up import recovery_notes
     from tfpt.training.fit import check_failed
 
     experiment, splits = setting.experiment, setting.splits
@@ -53,13 +54,21 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
         for name, examples in (("validation", splits.validation), ("test", splits.test))
         if len(examples)
     }
-    proof = scored.get(proving) or score(
-        servable,
-        setting.prepared,
-        whole,
-        console=console,
-        what="Answering training examples for the proof",
-        whole=whole,
+    # The proof answers in batches of its own. Where other batches could tip a choice between near ties, it is scored anew.
+    same_batches = proving in scored and (
+        "scores" in scored[proving].kept or len(whole) == len(getattr(splits, proving))
+    )
+    proof = (
+        scored[proving]
+        if same_batches
+        else score(
+            servable,
+            setting.prepared,
+            whole,
+            console=console,
+            what="Answering training examples for the proof",
+            whole=whole,
+        )
     )
     check_failed(setting)
     for name, scores in scored.items():
@@ -113,7 +122,7 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
             history=trained.progress.history,
             configuration=record.changed_rows(experiment),
             timings=timings,
-            notes=setting.notes,
+            notes=[*setting.notes, *recovery_notes(trained.progress.history)],
         )
     return final
 
@@ -121,10 +130,9 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
 def _calibrated(servable: "Servable", setting: "Setting", console: Console) -> "Servable":
     """Returns the model with what its task chooses on the validation split, after training."""
     from tfpt.evaluation.scoring import score
-    from tfpt.tasks import Task
 
     validation = setting.splits.validation
-    if type(setting.task).calibrate is Task.calibrate or not len(validation):
+    if not setting.task.calibrates(setting.state) or not len(validation):
         return servable
     scores = score(servable, setting.prepared, validation, console=console, what="Calibrating on validation")
     if not len(scores.examples):

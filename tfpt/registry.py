@@ -22,6 +22,7 @@ ROOMS = {
     "preprocessor": "preprocessors",
     "augment": "augment",
     "engine": "engines",
+    "tracker": "trackers",
 }
 """Component kind -> the folder under tfpt/ whose files are its components."""
 

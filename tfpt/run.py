@@ -1,5 +1,6 @@
 """One experiment from beginning to end: train, measure, prove, publish, report."""
 
+import builtins
 import dataclasses
 import functools
 import json
@@ -14,7 +15,7 @@ from tfpt.backbones import Backbone
 from tfpt.config import DEFAULT_TRUNK, Component, Experiment
 from tfpt.console import Console
 from tfpt.data import DataSource
-from tfpt.errors import UserError
+from tfpt.errors import Preempted, UserError
 from tfpt.evaluation.environment import environment
 from tfpt.publish import publish
 from tfpt.tasks import Task
@@ -38,6 +39,7 @@ class Run:
         metrics: what metrics.json holds.
         history: the rows of metrics.jsonl.
         model_folder: the published version folder; None when nothing was published.
+        interrupted: whether it was stopped in a notebook before its end; `fit` with the same settings goes on with it.
     """
 
     folder: Path
@@ -45,16 +47,35 @@ class Run:
     metrics: dict[str, Any]
     history: list[dict[str, Any]]
     model_folder: Path | None
+    interrupted: bool = False
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: numbers, curves and the confusion matrix."""
+        from tfpt.evaluation import inline
+
+        note = (
+            "Interrupted: run the cell again to go on."
+            if self.interrupted
+            else f"The report is {self.folder / 'report.html'}"
+        )
+        return inline.page(self.experiment.output.name, self.metrics, self.history, note=note)
+
+    def _published(self) -> Path:
+        if self.interrupted:
+            raise UserError(
+                "The run was interrupted, so there is no model yet; fit with the same settings goes on with it."
+            )
+        if self.model_folder is None:
+            raise UserError("The run published no model: --export.publish was false.")
+        return self.model_folder
 
     @property
     def model(self) -> "Servable":
         """The published model, loaded."""
         from tfpt.serving.servable import Servable
 
-        if self.model_folder is None:
-            raise UserError("The run published no model: --export.publish was false.")
         task = self.experiment.task.instance
-        return Servable.load(self.model_folder, trust=_own_packages(self.experiment), task=task)
+        return Servable.load(self._published(), trust=_own_packages(self.experiment), task=task)
 
     def predict(self, examples: Any) -> dict[str, "np.ndarray"]:
         """Answers raw examples.
@@ -98,10 +119,9 @@ class Run:
         Raises:
             UserError: the folder exists, or cannot be written.
         """
-        if self.model_folder is None:
-            raise UserError("The run published no model: --export.publish was false.")
+        published = self._published()
         try:
-            shutil.copytree(self.model_folder, folder)
+            shutil.copytree(published, folder)
         except OSError as error:
             raise UserError(
                 f"{folder} cannot be written ({error.strerror or 'it exists'}); give a new folder."
@@ -136,6 +156,8 @@ def _raw_values(example: Any, features: Sequence[str], number: int, *, files: bo
 def fit(*, task: Any, data: Any, backbone: Any, quiet: bool = False, **options: Any) -> Run:
     """Trains, measures and exports, as `tfpt train` does.
 
+    In a notebook, interrupting the cell returns the run so far; the same call goes on with it.
+
     Args:
         task: `image_classification`, or a Task.
         data: `folder:my photos`, a DataSource, a DataFrame, arrays `(x, y)`, a tf.data.Dataset, or a dictionary of such by split.
@@ -160,7 +182,30 @@ def fit(*, task: Any, data: Any, backbone: Any, quiet: bool = False, **options: 
     if not all(isinstance(given, str | os.PathLike | Component | Backbone) for given in trunks.values()):
         backbone = {name: _as_backbone(given) for name, given in trunks.items()}
     experiment = keywords.experiment_from_kwargs(task=task, data=data, backbone=backbone, **options)
-    return fit_experiment(experiment, console=Console(quiet=quiet))
+    try:
+        return fit_experiment(experiment, console=Console(quiet=quiet))
+    except KeyboardInterrupt as pressed:
+        so_far = _so_far(experiment) if getattr(builtins, "__IPYTHON__", False) else None
+        if so_far is None or isinstance(pressed, Preempted):
+            raise
+        return so_far
+
+
+def _so_far(experiment: Experiment) -> Run | None:
+    """Returns the interrupted run of an experiment; None where nothing was begun, or in a folder with another name."""
+    from tfpt.training.run_folder import RunFolder
+
+    folder = RunFolder(Path(experiment.output.run_dir))
+    if experiment.output.if_exists == "new" or (folder.status() or {}).get("state") != "interrupted":
+        return None
+    return Run(
+        folder=folder.path,
+        experiment=experiment,
+        metrics={},
+        history=folder.history(),
+        model_folder=None,
+        interrupted=True,
+    )
 
 
 def fit_experiment(experiment: Experiment, *, console: Console, offline: bool = False) -> Run:
@@ -173,11 +218,16 @@ def fit_experiment(experiment: Experiment, *, console: Console, offline: bool = 
     """
     experiment = record.output_paths(experiment)
     startup.start_tensorflow(experiment.runtime.threads)
+    from tfpt.training import strategies
+    from tfpt.training.follower import Follower
     from tfpt.training.run_folder import RunFolder, free_name
 
+    together = strategies.start(experiment.runtime)
+    if not together.is_chief:
+        console = Console(quiet=True)
     if experiment.output.if_exists == "new":
         experiment = free_name(experiment)
-    folder = RunFolder(Path(experiment.output.run_dir))
+    folder = (RunFolder if together.is_chief else Follower)(Path(experiment.output.run_dir))
     if folder.status() and experiment.output.if_exists == "fail":
         raise UserError(f"--output.if_exists=fail, and {folder.path} holds a run; choose another --output.name.")
     if experiment.train.seeds:
@@ -217,13 +267,16 @@ def _go(experiment: Experiment, folder: "RunFolder", *, console: Console, offlin
     from tfpt.evaluation.gate import parse_requirements
     from tfpt.training import data_record
     from tfpt.training.setting import set_up
+    from tfpt.training.tracking import Tracking
 
     folder.check_same(experiment)
     if not again and folder.is_finished():
         return _finished(experiment, folder, console)
     _check_model_dir(experiment)
     setting = set_up(experiment, console=console, offline=offline)
-    if parse_requirements(experiment.export.require, setting.task.metric_names_of(setting.state)) and not len(setting.splits.test):
+    if parse_requirements(experiment.export.require, setting.task.metric_names_of(setting.state)) and not len(
+        setting.splits.test
+    ):
         raise UserError(
             f"--export.require={experiment.export.require} is asked of the test split, and --input.split leaves none; give "
             "it a share, such as 70,15,15."
@@ -232,12 +285,14 @@ def _go(experiment: Experiment, folder: "RunFolder", *, console: Console, offlin
     for backbone in setting.backbones.values():
         for name in backbone.weight_files():
             fetch(name, offline=offline, console=console)
+    tracking = Tracking(experiment, folder.path, console=console, offline=offline)
     with folder.held():
         folder.check_same(experiment)
         if not again and folder.is_finished():  # another process may have come first
             return _finished(experiment, folder, console)
         console.set_log(folder.path / "log.txt")
         folder.write_experiment(experiment)
+        folder.tracking = tracking
         try:
             return _run(setting, folder, console)
         except KeyboardInterrupt:
@@ -268,7 +323,9 @@ def _finished(experiment: Experiment, folder: "RunFolder", console: Console) -> 
 
 
 def tell(run: Run, console: Console) -> None:
-    """Says what a run came to and where its results are."""
+    """Says what a run came to and where its results are; a worker that only helped has nothing to say."""
+    if not run.metrics:
+        return
     split = "test" if "test" in run.metrics else "validation"
     seeds_of_run = run.metrics.get("seeds", [])
     ends = f"range over seeds {', '.join(map(str, seeds_of_run))}" if seeds_of_run else "95 %"
@@ -307,12 +364,26 @@ def load_run(folder: Path, experiment: Experiment) -> Run:
 
 
 def _run(setting: "Setting", folder: "RunFolder", console: Console) -> Run:
+    from tfpt.training import strategies
     from tfpt.training.fit import train
 
     folder.write_status("running")
     folder.write_json("environment.json", environment())
     trained = train(setting, folder, console=console)
-    model_folder = publish(setting, trained, folder, console)
+    together = strategies.current()
+    if not folder.writes:
+        together.wait()  # a worker that leaves takes the others with it
+        return Run(
+            folder=folder.path,
+            experiment=setting.experiment,
+            metrics={},
+            history=trained.progress.history,
+            model_folder=None,
+        )
+    try:
+        model_folder = publish(setting, trained, folder, console)
+    finally:
+        together.wait()
     folder.write_status("finished", trained.progress, model=str(model_folder.resolve()) if model_folder else None)
     return load_run(folder.path, setting.experiment)
 

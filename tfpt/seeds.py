@@ -79,7 +79,11 @@ def spread(metrics: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str
 
 
 def fit_seeds(
-    experiment: Experiment, *, fit: Callable[[Experiment], "Run"], export: Callable[[Experiment], "Run"], console: Console
+    experiment: Experiment,
+    *,
+    fit: Callable[[Experiment], "Run"],
+    export: Callable[[Experiment], "Run"],
+    console: Console,
 ) -> "Run":
     """Trains with each of `--train.seeds`, tells mean and range, and publishes the model that is best on validation.
 

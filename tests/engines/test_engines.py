@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfpt import registry
+from tfpt.config import Runtime
 from tfpt.engines import _choice
 from tfpt.errors import UserError
 
@@ -74,3 +75,9 @@ def test_an_engine_that_is_not_installed(monkeypatch):
         _choice.candidates("openvino", precision="float32")
     with pytest.raises(UserError, match="there is no such engine; there are openvino, tensorflow"):
         _choice.candidates("tensorrt", precision="float32")
+
+
+def test_a_name_that_is_no_engine_is_a_mistake_in_the_flags():
+    assert Runtime(engine="my_parts.my_engine").engine == "my_parts.my_engine"
+    with pytest.raises(ValueError, match="engine: tensorrt is none of auto, openvino, tensorflow"):
+        Runtime(engine="tensorrt")

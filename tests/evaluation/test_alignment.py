@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from tfpt.data import DataSource, Index, Info
 from tfpt.errors import UserError
-from tfpt.evaluation.alignment import aligned
+from tfpt.training.alignment import aligned
 
 MODEL = {"labels": "single", "classes": ["ant", "bee", "cat"]}
 

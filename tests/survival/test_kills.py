@@ -5,6 +5,7 @@ import os
 import signal
 
 import pytest
+
 import runs
 
 RUNS = int(os.environ.get("TFPT_SURVIVAL_RUNS", "100"))
@@ -89,7 +90,9 @@ def test_sigterm_saves_and_ends_with_75_and_the_same_command_goes_on(starter, fl
 def test_a_full_disk_leaves_the_last_checkpoint_and_the_run_goes_on_when_there_is_room(starter, flags, whole):
     _, end = whole("images")
     run = starter.folder / "full"
-    stopped = starter.start(flags["images"], run, largest_file=2**20)  # the head's state is smaller, the second stage's is not
+    stopped = starter.start(
+        flags["images"], run, largest_file=2**20
+    )  # the head's state is smaller, the second stage's is not
     said = run.with_suffix(".out").read_text()
     assert (stopped["code"], stopped["signal"]) == (1, 0)
     assert "make room, and the same command goes on" in said and "bug" not in said

@@ -17,7 +17,16 @@ import signal
 import sys
 import time
 
-EVENTS = {"t": "stage", "r": "row", "e": "evaluation", "b": "batch", "w": "write", "s": "save", "y": "sync", "f": "forget"}
+EVENTS = {
+    "t": "stage",
+    "r": "row",
+    "e": "evaluation",
+    "b": "batch",
+    "w": "write",
+    "s": "save",
+    "y": "sync",
+    "f": "forget",
+}
 """A stage begins; a row of history was written; an evaluation begins; a call of updates was made; variables are about to be
 written; a checkpoint begins; one of its files is forced to the disk; old checkpoints are forgotten."""
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tfpt import evaluate, predict
+from tfpt import evaluate, predict, train
 from tfpt.serving.servable import Servable
 
 WORDS = ("and", "then", "saw", "the", "old", "house", "near", "a", "river", "people", "had", "no", ",", ".", "(", ")")
@@ -116,6 +116,18 @@ def test_answers_are_printed_as_words(tagger, answerer, capsys):
     code, printed = call(capsys, predict, f"--model={answerer.run.model_folder}", f"--text={text}", "--json")
     answer = json.loads(printed)
     assert (answer["answer"], answer["start"], answer["end"]) == ("Oslo", 15, 19)
+
+
+def test_a_dry_run_walks_to_the_answer(tagger, answerer, capsys):
+    for task, data in (
+        ("token_classification", f"conll:{tagger.data}"),
+        ("question_answering", f"squad:{answerer.data}"),
+    ):
+        code, printed = call(
+            capsys, train, f"--task={task}", f"--data={data}", "--backbone=tiny:transformer", "--dry_run"
+        )
+        assert code == 0
+        assert [line.split()[2] for line in printed.splitlines() if line.startswith("served answer")]
 
 
 def test_evaluate_repeats_the_numbers_of_the_run(answerer, capsys, tmp_path):

@@ -19,7 +19,7 @@ from tfpt.errors import UserError
 
 TOLERANCE = 1e-3
 """An engine's float32 outputs may differ from TensorFlow's by this share of the largest of them."""
-WORTH_COMPARING = 20.0
+WORTH_COMPARING = 5.0
 """Seconds of TensorFlow's work below which others are not even compiled."""
 _BATCHES = 3
 _BASE = "tensorflow"

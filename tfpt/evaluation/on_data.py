@@ -11,11 +11,11 @@ from tfpt.console import Console
 from tfpt.data import DataSource
 from tfpt.errors import UserError
 from tfpt.evaluation import measure
-from tfpt.evaluation.alignment import aligned
 from tfpt.evaluation.results import write_results
 from tfpt.evaluation.scoring import score
 from tfpt.preprocessors import distinct
 from tfpt.serving.servable import Servable
+from tfpt.training.alignment import aligned
 from tfpt.training.pipeline import Prepared
 from tfpt.training.splits import split
 

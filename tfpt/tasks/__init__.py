@@ -165,8 +165,12 @@ class Task:
         """
         return statistics
 
+    def calibrates(self, state: State) -> bool:
+        """Tells whether anything is chosen after training, on the validation split: thresholds, a temperature."""
+        return False
+
     def calibrate(self, statistics: Mapping[str, "np.ndarray"], state: State) -> State:
-        """Returns the state with what is chosen after training on the validation split: thresholds, a temperature."""
+        """Returns the state with what is chosen on the validation split, where `calibrates` says that something is."""
         return state
 
     def metrics(self, statistics: Mapping[str, "np.ndarray"], state: State) -> dict[str, float]:

@@ -109,6 +109,10 @@ class Labelled(Task):
         """Returns the values of each example that the kind's metrics take."""
         return kind_of(state).statistics(outputs, batch["targets"], state)
 
+    def calibrates(self, state: State) -> bool:
+        """Tells whether thresholds are chosen, rather than given or not there."""
+        return bool(state.get("calibrated"))
+
     def calibrate(self, statistics: Mapping[str, "np.ndarray"], state: State) -> State:
         """Chooses thresholds, where there are any to choose."""
         return kind_of(state).calibrate(statistics, state)

@@ -104,8 +104,6 @@ class MultiLabel(LabelKind):
         """Chooses each class's threshold, unless the user has."""
         from tfpt.metrics.thresholds import best_f1_threshold
 
-        if not state["calibrated"]:
-            return state
         columns = zip(statistics["scores"].T, statistics["labels"].T, strict=True)
         return {**state, "thresholds": [best_f1_threshold(scores, truth) for scores, truth in columns]}
 

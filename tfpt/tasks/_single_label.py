@@ -58,7 +58,8 @@ class SingleLabel(LabelKind):
                 f"--task.threshold={config.threshold}: with {len(info.classes)} classes an example gets the one with the highest score; "
                 "a threshold is for two classes, or for any number of classes an example."
             )
-        return {**state, "threshold": 0.5 if config.threshold == "f1" else config.threshold}
+        chosen = config.threshold == "f1"
+        return {**state, "threshold": 0.5 if chosen else config.threshold, "calibrated": chosen}
 
     def metric_names(self, state: State) -> Sequence[str]:
         """Returns the names, which depend on the number of classes."""
@@ -160,8 +161,6 @@ class SingleLabel(LabelKind):
         """Chooses the threshold of the second of two classes, where the user wants one."""
         from tfpt.metrics.thresholds import best_f1_threshold
 
-        if "threshold" not in state:
-            return state
         return {**state, "threshold": best_f1_threshold(statistics["scores"][:, 1], statistics["label"] == 1)}
 
     def metrics(self, statistics: Mapping[str, "np.ndarray"], state: State) -> dict[str, float]:

@@ -190,10 +190,12 @@ class QuestionAnswering(Task):
             "against": statistics["against"],
         }
 
+    def calibrates(self, state: State) -> bool:
+        """Tells whether there may be no answer."""
+        return bool(state["unanswerable"])
+
     def calibrate(self, statistics: Mapping[str, "np.ndarray"], state: State) -> State:
         """Chooses the threshold over which there is no answer, for the best F1."""
-        if not state["unanswerable"]:
-            return state
         return {**state, "threshold": _best_threshold(statistics)}
 
     def metrics(self, statistics: Mapping[str, "np.ndarray"], state: State) -> dict[str, float]:

@@ -36,11 +36,13 @@ class Checkpoints:
     Args:
         folder: made when first needed.
         keep: how many of the newest to keep.
+        writes: whether this process is the one that writes; the others only find.
     """
 
-    def __init__(self, folder: Path, *, keep: int) -> None:
+    def __init__(self, folder: Path, *, keep: int, writes: bool = True) -> None:
         self.folder = folder
         self.keep = keep
+        self.writes = writes
 
     def save(
         self, order: tuple[int, int], variables: Sequence[tf.Variable], state: dict[str, Any], *, name: str = "step"
@@ -57,6 +59,8 @@ class Checkpoints:
             The checkpoint's folder.
         """
         final = self._folder(name, order)
+        if not self.writes:
+            return final
         partial = self.folder / f".partial-{final.name}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -91,6 +95,8 @@ class Checkpoints:
     def forget_after(self, order: tuple[int, int]) -> None:
         """Deletes checkpoints of every series that are newer: they belong to a course that is not gone on with; and those that
         were not written to their end."""
+        if not self.writes:
+            return
         bound = _suffix(order)
         for folder in self.folder.glob(".partial-*"):
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,8 +1,10 @@
 """A head that is one linear layer on a frozen trunk, solved as what it is: multinomial logistic regression."""
 
 import dataclasses
+import os
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import keras
@@ -79,6 +81,7 @@ def solve(
     if stage.evaluate:
         metrics = stage.evaluate(lambda: None)
         progress.best = {**metrics, "total_steps": progress.total_steps}
+        progress.evaluated = progress.total_steps
         saver.save(progress.order, [v.value for v in stage.model.variables], {}, name="best")
         _add_row(stage, progress, hooks, split="validation", values={**metrics, "best": True})
     saver.save(progress.order, stage.variables(), dataclasses.asdict(progress))
@@ -103,6 +106,7 @@ def logistic_regression(
     Raises:
         UserError: there are examples of one class only.
     """
+    import threadpoolctl
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold
 
@@ -128,15 +132,20 @@ def logistic_regression(
         own = logits[np.arange(len(rows)), np.searchsorted(present, labels[rows])]
         return float(((total - own) * weight[rows]).sum())
 
+    def losses_of(rows: np.ndarray, held: np.ndarray) -> list[float]:
+        return [loss(one, held) for one in path(rows, STRENGTHS)]
+
     everything = np.arange(len(labels))
     folds = min(_FOLDS, int(counts.min()))
-    with warnings.catch_warnings():
+    # Matrices of this size are multiplied ten times as fast by one thread as by several that wait for each other; the folds
+    # are what runs side by side.
+    with warnings.catch_warnings(), threadpoolctl.threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as threads:
         warnings.simplefilter("ignore")  # of weak strengths that need more iterations; they are compared all the same
         if folds < 2:
             best, told = len(STRENGTHS) - 1, "C = 1, as a class has one example only"
         else:
             split = StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32).split(standard, labels)
-            losses = np.array([[loss(one, held) for one in path(rows, STRENGTHS)] for rows, held in split]).sum(axis=0)
+            losses = np.sum(list(threads.map(lambda parts: losses_of(*parts), split)), axis=0)
             best = int(losses.argmin())
             told = (
                 f"C = {STRENGTHS[best]:g}, cross-validated log loss {losses[best] / weight.sum():.4f} in {folds} folds"
@@ -178,8 +187,12 @@ def _checked(
     fits = len(inputs) == 1 and inputs[0].shape[1:] == kernel.shape[:1] and shares.shape[1:] == (classes,)
     if fits:
         before, few = kernel.numpy(), tf.nest.map_structure(lambda t: t[:_CHECKED], batch)
-        kernel.assign(np.random.default_rng(0).normal(0, 0.1, kernel.shape))
-        logits = tf.cast(inputs[0][:_CHECKED], tf.float32) @ kernel.value + bias.value
+        tried = tf.cast(inputs[0][:_CHECKED], tf.float32)
+        size = 3.0 / max(
+            float(tf.reduce_mean(tf.norm(tried, axis=1))), 1e-12
+        )  # logits of about 3, whatever the features are
+        kernel.assign(np.random.default_rng(0).normal(0, size, kernel.shape))
+        logits = tried @ kernel.value + bias.value
         losses = tf.nn.softmax_cross_entropy_with_logits(shares[:_CHECKED], logits)
         wanted = tf.reduce_sum(losses * tf.cast(few["weight"], tf.float32))
         loss_sum, weight_sum, _ = stage.task.loss(stage.model, few, True)

@@ -10,18 +10,19 @@ import tensorflow as tf
 
 from tfpt.console import Console
 from tfpt.errors import UserError
-from tfpt.training import data_record, freezing
+from tfpt.training import data_record, freezing, strategies, weights_record
 from tfpt.training.assembly import Assembly, assemble, copy_variables
 from tfpt.training.checkpoints import Checkpoints, restore
-from tfpt.training.loop import Hooks, Progress
-from tfpt.training.machine import device_name, free_memory
+from tfpt.training.loop import Hooks
+from tfpt.training.machine import free_memory
 from tfpt.training.pipeline import evaluation_batches
 from tfpt.training.plan import evaluation_plan
 from tfpt.training.precision import choose_precision, measured_speedup
+from tfpt.training.progress import Progress, to_progress
 from tfpt.training.run_folder import RunFolder
 from tfpt.training.setting import Setting
 from tfpt.training.split_file import write_csv
-from tfpt.training.stages import Training, to_progress
+from tfpt.training.stages import Training
 
 WORTH_MEASURING = 100
 """With fewer updates after the head, measuring which precision is faster costs more than it can save."""
@@ -54,47 +55,55 @@ def train(setting: Setting, folder: RunFolder, *, console: Console) -> Trained:
     experiment = setting.experiment
     timings: dict[str, float] = {}
     classes = setting.source.info().classes
-    write_csv(folder.path / "splits.csv", setting.index, setting.digests, setting.splits, classes=classes)
+    if folder.writes:
+        write_csv(folder.path / "splits.csv", setting.index, setting.digests, setting.splits, classes=classes)
     folder.write_json(data_record.FILE, setting.data_record)
     started = time.monotonic()
     keep_prepared(setting, folder, console=console)
     timings["prepare data"] = time.monotonic() - started
-    saver = Checkpoints(folder.path / "checkpoints", keep=experiment.train.keep_checkpoints)
+    saver = Checkpoints(folder.path / "checkpoints", keep=experiment.train.keep_checkpoints, writes=folder.writes)
     final = saver.latest(console=console, name="final")
     if final:
         assembly = _assemble(setting, "float32")
         restore(final.folder, [v.value for v in assembly.model.variables])
         return Trained(assembly=assembly, progress=to_progress(final.state["progress"]), timings=final.state["timings"])
+    together = strategies.current()
     started = time.monotonic()
-    precision, reason = _precision(setting, folder)
-    console.say(f"Training on {device_name()} in {precision} ({reason}).")
-    assembly = _assemble(setting, precision)
-    timings["load backbone"] = time.monotonic() - started
-    for backbone in setting.backbones.values():
-        for note in backbone.loading_notes():
-            console.say(note)
-    freezing.set_trainable(assembly, unfreeze=experiment.train.unfreeze, train_batch_norm=True)  # a mistake is told now
-    momenta = freezing.batch_norm_momenta(assembly)
-    training = Training(
-        experiment=experiment,
-        task=setting.task,
-        state=setting.state,
-        assembly=assembly,
-        prepared=setting.prepared,
-        train=_decodable(setting, setting.splits.train),
-        validation=_decodable(setting, setting.splits.validation),
-        ops=setting.ops,
-        precision=precision,
-        saver=saver,
-        console=console,
-        hooks=_hooks(setting, folder),
-        labels=setting.index.labels,
-        digests=setting.digests,
-    )
-    progress, stages = training.run()
+    with together.chief_first():
+        precision, reason = _precision(setting, folder)
+    strategies.check(experiment.train, replicas=together.replicas, precision=precision)
+    console.say(f"Training on {together.device_name()} in {precision} ({reason}).")
+    with together.scope():
+        assembly = _assemble(setting, precision)
+        folder.write_json(weights_record.FILE, weights_record.describe(assembly))
+        timings["load backbone"] = time.monotonic() - started
+        for backbone in setting.backbones.values():
+            for note in backbone.loading_notes():
+                console.say(note)
+        freezing.set_trainable(
+            assembly, unfreeze=experiment.train.unfreeze, train_batch_norm=True
+        )  # a mistake is told now
+        momenta = freezing.batch_norm_momenta(assembly)
+        training = Training(
+            experiment=experiment,
+            task=setting.task,
+            state=setting.state,
+            assembly=assembly,
+            prepared=setting.prepared,
+            train=_decodable(setting, setting.splits.train),
+            validation=_decodable(setting, setting.splits.validation),
+            ops=setting.ops,
+            precision=precision,
+            saver=saver,
+            console=console,
+            hooks=_hooks(setting, folder),
+            labels=setting.index.labels,
+            digests=setting.digests,
+        )
+        progress, stages = training.run()
     timings |= stages
     setting.task.finish(assembly.model, setting.source)
-    if precision != "float32":
+    if precision != "float32" or together.replicas > 1:
         exact = _assemble(setting, "float32")
         copy_variables(assembly.model.variables, exact.model.variables)
         assembly = exact
@@ -154,6 +163,7 @@ def keep_prepared(setting: Setting, folder: RunFolder, *, console: Console) -> N
                 f"Examples are prepared anew in each epoch: in memory they would take {size / 2**30:.1f} GiB, over a "
                 f"quarter of the {free / 2**30:.1f} GiB that are free."
             )
+    keep = bool(strategies.current().of_chief({"keep": keep})["keep"])
     if keep:
         prepared.keep(examples, console=console, what="Preparing examples", digests=setting.digests)
         check_failed(setting)

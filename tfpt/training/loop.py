@@ -20,12 +20,18 @@ from tfpt.config import Train
 from tfpt.console import Console
 from tfpt.errors import UserError
 from tfpt.tasks import Primary, Task
-from tfpt.training import checkpoints
+from tfpt.training import blow_up, checkpoints
 from tfpt.training.averages import Averages
+from tfpt.training.blow_up import BlowUpError
 from tfpt.training.checkpoints import Checkpoints
 from tfpt.training.interrupts import Pressed, deferred_interrupts
 from tfpt.training.plan import TrainingPlan
+from tfpt.training.progress import Progress
+from tfpt.training.steps import compiled_steps
+from tfpt.training.strategies import Together
 from tfpt.training.updates import Updates
+
+__all__ = ["Hooks", "Progress", "Stage", "compiled_steps", "is_better", "train_stage"]
 
 SECONDS_A_CALL = 0.5
 ROWS_AN_EPOCH = 10
@@ -92,8 +98,37 @@ def train_stage(
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed or SIGTERM came; the state is saved.
-        UserError: the loss is not a number any more.
+        UserError: the loss blew up, and going back did not help.
     """
+    together = Together(tf.distribute.get_strategy())
+    if progress.rate_factor != 1:
+        stage.updates.slow_down(progress.rate_factor)
+    with (
+        console.training(stage.name, epochs=stage.epochs, steps=stage.steps) as display,
+        deferred_interrupts() as pressed,
+    ):
+        while True:
+            try:
+                _train(stage, progress, options, saver, hooks, display, pressed, together)
+                break
+            except BlowUpError as found:
+                together.wait()
+                _recover(found, stage, progress, options, saver, console, hooks)
+    together.wait()  # until the best weights are written
+    _take_best(stage, progress, saver, console)
+
+
+def _train(
+    stage: Stage,
+    progress: Progress,
+    options: Train,
+    saver: Checkpoints,
+    hooks: Hooks,
+    display: Any,
+    pressed: Pressed,
+    together: Together,
+) -> None:
+    """Trains from where the progress stands to the end of the stage."""
     call = compiled_steps(stage.task, stage.model, stage.updates, stage.averages, accumulate=options.accumulate)
     iterator = iter(stage.batches(lambda: _rows(stage, progress)))
     an_epoch = stage.plan.steps
@@ -102,72 +137,114 @@ def train_stage(
     saved_at = time.monotonic()
     pace = 1
     stopped = _waited_enough(progress, options)
-    with (
-        console.training(stage.name, epochs=stage.epochs, steps=stage.steps) as display,
-        deferred_interrupts() as pressed,
-    ):
-        while not stopped:
+
+    def save() -> None:
+        blow_up.check_weights(stage.variables(), progress)
+        saver.save(progress.order, stage.variables(), dataclasses.asdict(progress))
+
+    while not stopped:
+        last = progress.step == stage.steps
+        evaluating = _evaluation_is_due(stage, progress, evaluate_every)
+        if evaluating:
+            try:
+                stopped = _evaluate(stage, progress, options, saver, hooks, pressed, together)
+            except KeyboardInterrupt:  # nothing has changed since the last update
+                save()
+                raise
+        elif last:
+            break
+        else:
+            due = [row_every, evaluate_every, an_epoch, *filter(None, [options.checkpoint_steps])]
+            count = min(pace, stage.steps - progress.step, *(every - progress.step % every for every in due))
+            seconds = _advance(stage, progress, options, call, iterator, count, hooks)
+            pace = max(1, min(2 * pace, int(SECONDS_A_CALL * count / seconds)))
+            mean = sum(a for a, _ in progress.pending) / max(1e-12, sum(b for _, b in progress.pending))
+            speed = count * len(stage.plan.examples) / an_epoch / seconds
             last = progress.step == stage.steps
-            evaluating = _evaluation_is_due(stage, progress, evaluate_every)
-            if evaluating:
-                try:
-                    stopped = _evaluate(stage, progress, options, saver, hooks, pressed)
-                except KeyboardInterrupt:  # nothing has changed since the last update
-                    saver.save(progress.order, stage.variables(), dataclasses.asdict(progress))
-                    raise
-            elif last:
-                break
-            else:
-                due = [row_every, evaluate_every, an_epoch, *filter(None, [options.checkpoint_steps])]
-                count = min(pace, stage.steps - progress.step, *(every - progress.step % every for every in due))
-                seconds = _advance(stage, progress, call, iterator, count, hooks)
-                pace = max(1, min(2 * pace, int(SECONDS_A_CALL * count / seconds)))
-                mean = sum(a for a, _ in progress.pending) / max(1e-12, sum(b for _, b in progress.pending))
-                speed = count * len(stage.plan.examples) / an_epoch / seconds
-                last = progress.step == stage.steps
-                if progress.step % row_every == 0 or last:
-                    values = {"loss": mean, "examples_per_second": round(speed, 1)}
-                    _record(stage, progress, hooks, split="train", values=values)
-                    progress.pending = []
-                primary = stage.primary.name
-                display.update(
-                    epoch=progress.step / an_epoch,
-                    step=progress.step,
-                    loss=mean,
-                    metric=(primary, progress.best[primary]) if progress.best else None,
-                    examples_per_second=speed,
-                )
-            interrupted = pressed()
-            timed = time.monotonic() - saved_at > 60 * options.checkpoint_minutes
-            counted = options.checkpoint_steps and progress.step % options.checkpoint_steps == 0
-            ended = last or stopped or progress.step % an_epoch == 0
-            before_evaluation = _evaluation_is_due(stage, progress, evaluate_every)
-            if interrupted or timed or counted or (ended and not before_evaluation):
-                saver.save(progress.order, stage.variables(), dataclasses.asdict(progress))
-                saved_at = time.monotonic()
-            hooks.status(progress)
-            if interrupted:
-                raise interrupted
-    _take_best(stage, progress, saver, console)
+            if progress.step % row_every == 0 or last:
+                values = {"loss": mean, "examples_per_second": round(speed, 1)}
+                _record(stage, progress, hooks, split="train", values=values)
+                progress.pending = []
+            primary = stage.primary.name
+            display.update(
+                epoch=progress.step / an_epoch,
+                step=progress.step,
+                loss=mean,
+                metric=(primary, progress.best[primary]) if progress.best else None,
+                examples_per_second=speed,
+            )
+        timed = time.monotonic() - saved_at > 60 * options.checkpoint_minutes
+        pace, timed, interrupted = together.agree(pace=pace, timed=timed, stop=pressed())
+        counted = options.checkpoint_steps and progress.step % options.checkpoint_steps == 0
+        ended = last or stopped or progress.step % an_epoch == 0
+        before_evaluation = _evaluation_is_due(stage, progress, evaluate_every)
+        if interrupted or timed or counted or (ended and not before_evaluation):
+            save()
+            saved_at = time.monotonic()
+        hooks.status(progress)
+        if interrupted:
+            raise interrupted
+
+
+def _recover(
+    found: BlowUpError,
+    stage: Stage,
+    progress: Progress,
+    options: Train,
+    saver: Checkpoints,
+    console: Console,
+    hooks: Hooks,
+) -> None:
+    """Goes back to the last good checkpoint of the stage, past the batches between, with a lower learning rate.
+
+    Raises:
+        UserError: there is no such checkpoint, or the loss blew up too often.
+    """
+    saved = saver.latest(console=console)
+    good = saved is not None and saved.state["stage"] == progress.stage
+    after = blow_up.skip_past(found, progress, saved.state, options) if saved and good else None
+    if saved is None or after is None:
+        often = f" again, after {progress.recoveries} recoveries," if progress.recoveries else ""
+        raise UserError(
+            f"{found.reason[0].upper()}{found.reason[1:]}{often} in stage {stage.name} near step {found.step}: "
+            f"lower --optim.learning_rate={stage.updates.schedule.peak:g}, or keep --optim.clip_norm above 0."
+        )
+    checkpoints.restore(saved.folder, stage.variables())
+    stage.updates.slow_down(blow_up.RATE_FACTOR)
+    back_to = saved.state["step"]
+    progress.become(after)
+    saver.forget_after((progress.stage, saved.state["total_steps"]))
+    values = {"reason": found.reason, "back_to": back_to}
+    row = _row(stage, progress, split="recovery", values=values)
+    progress.history.append(row)
+    hooks.begin(progress.history)  # the rows of what is undone are gone
+    console.warn(blow_up.recovery_notes([row])[0])
+    saver.save(progress.order, stage.variables(), dataclasses.asdict(progress))
 
 
 def _advance(
-    stage: Stage, progress: Progress, call: Callable[..., Any], iterator: Any, count: int, hooks: Hooks
+    stage: Stage,
+    progress: Progress,
+    options: Train,
+    call: Callable[..., Any],
+    iterator: Any,
+    count: int,
+    hooks: Hooks,
 ) -> float:
-    """Makes so many updates; returns the seconds they took."""
+    """Makes so many updates; returns the seconds they took.
+
+    Raises:
+        BlowUpError: the loss is of no use any more.
+    """
     started = time.monotonic()
     losses, weights, failed = (t.numpy() for t in call(iterator, tf.constant(count, tf.int32)))
     seconds = time.monotonic() - started
+    progress.seconds += seconds
+    hooks.failed(failed[failed >= 0])
+    blow_up.check_losses(losses, weights, progress, spike=options.spike)
     progress.step += count
     progress.total_steps += count
-    progress.seconds += seconds
     progress.pending += [(float(a), float(b)) for a, b in zip(losses, weights, strict=True)]
-    hooks.failed(failed[failed >= 0])
-    if not np.all(np.isfinite(losses)):
-        raise UserError(
-            f"The loss became {losses[~np.isfinite(losses)][0]} in stage {stage.name} near step {progress.step}: "
-            f"lower --optim.learning_rate={stage.updates.schedule.peak:g}, or keep --optim.clip_norm above 0."
-        )
     return seconds
 
 
@@ -186,28 +263,38 @@ def _rows(stage: Stage, progress: Progress) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _record(stage: Stage, progress: Progress, hooks: Hooks, *, split: str, values: dict[str, Any]) -> None:
-    row = {
+    row = _row(stage, progress, split=split, values=values)
+    progress.history.append(row)
+    hooks.row(row)
+
+
+def _row(stage: Stage, progress: Progress, *, split: str, values: dict[str, Any]) -> dict[str, Any]:
+    return {
         "stage": stage.name,
         "epoch": round(progress.step / stage.plan.steps, 4),
         "step": progress.step,
         "total_steps": progress.total_steps,
         "split": split,
         **values,
-        "learning_rate": float(stage.updates.schedule(progress.step - 1)),
+        "learning_rate": float(stage.updates.schedule(max(0, progress.step - progress.skipped - 1))),
         "seconds": round(progress.seconds, 2),
     }
-    progress.history.append(row)
-    hooks.row(row)
 
 
 def _evaluate(
-    stage: Stage, progress: Progress, options: Train, saver: Checkpoints, hooks: Hooks, pressed: Pressed
+    stage: Stage,
+    progress: Progress,
+    options: Train,
+    saver: Checkpoints,
+    hooks: Hooks,
+    pressed: Pressed,
+    together: Together,
 ) -> bool:
     """Evaluates, keeps the weights if they are the best of the stage, and tells whether to stop early."""
     assert stage.evaluate is not None
     with stage.averages.swapped_in() if stage.averages else contextlib.nullcontext():
         started = time.monotonic()
-        metrics = stage.evaluate(pressed)
+        metrics = together.of_chief(stage.evaluate(pressed if together.workers == 1 else lambda: None))
         seconds = time.monotonic() - started
         better = progress.best is None or is_better(metrics, progress.best, stage.primary)
         if better:

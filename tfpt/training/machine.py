@@ -5,13 +5,17 @@ import os
 import tensorflow as tf
 
 
-def device_name() -> str:
-    """Returns the device that trains, in words."""
+def device_name(*, of_several: bool = False) -> str:
+    """Returns the device that trains, in words.
+
+    Args:
+        of_several: whether all GPUs train.
+    """
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
-        return f"the CPU ({os.cpu_count()} cores)"
+        return "a CPU" if of_several else f"the CPU ({os.cpu_count()} cores)"
     name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-    return str(name) if len(gpus) == 1 else f"one of {len(gpus)} {name}"
+    return str(name) if of_several or len(gpus) == 1 else f"one of {len(gpus)} {name}"
 
 
 def free_memory() -> int:

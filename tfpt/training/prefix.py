@@ -15,7 +15,6 @@ import tensorflow as tf
 from tfpt.layers.trunk import Trunk
 from tfpt.tasks import Task
 
-
 _PROBE_BATCH, _PROBE_LENGTH = 3, 8
 
 

@@ -6,22 +6,20 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import tensorflow as tf
 
 from tfpt import flagfile, record
 from tfpt.atomic import atomic_text
 from tfpt.config import Experiment
 from tfpt.errors import UserError
 from tfpt.training.loop import Progress
+from tfpt.training.tracking import Tracking
 
 _FREE = re.compile(
-    r"output\.(if_exists|name|run_dir|model_dir|report_examples)|export\..*|runtime\..*|train\.(checkpoint_\w+|keep_checkpoints|seeds)"
+    r"input\.feature_cache|output\.(if_exists|name|run_dir|model_dir|report_examples|trackers)|export\..*|runtime\..*|train\.(checkpoint_\w+|keep_checkpoints|seeds)"
 )
 """Flags that may differ when a run goes on: they do not change what is learned."""
 
@@ -33,9 +31,12 @@ class RunFolder:
         path: made when the run starts.
     """
 
+    writes = True
+    """Whether this process is the one that writes."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._board: Any = None
+        self.tracking: Tracking | None = None
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -113,29 +114,18 @@ class RunFolder:
         self.write_json("status.json", {"state": state, "time": moment, "process": os.getpid(), **far, **more})
 
     def begin_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Writes metrics.jsonl and the TensorBoard log anew with the rows that a checkpoint knows, so that nothing stands in
-        them twice."""
+        """Writes metrics.jsonl anew with the rows that a checkpoint knows, so that nothing stands in it twice."""
         with atomic_text(self.path / "metrics.jsonl") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
-        for row in rows:
-            self._show(row)
+        if self.tracking:
+            self.tracking.start(rows)
 
     def add_row(self, row: Mapping[str, Any]) -> None:
-        """Appends a row to metrics.jsonl and to the TensorBoard log."""
+        """Appends a row to metrics.jsonl and tells the trackers."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        self._show(row)
-
-    def _show(self, row: Mapping[str, Any]) -> None:
-        if self._board is None:
-            self._board = tf.summary.create_file_writer(str(self.path / "tensorboard"))
-        with self._board.as_default(step=row["total_steps"]):
-            for name, value in row.items():
-                if isinstance(value, float):
-                    _scalar(f"{row['split']}/{name}", value)
-        if row["split"] != "train":
-            self._board.flush()
+        if self.tracking:
+            self.tracking.add(row)
 
     def history(self) -> list[dict[str, Any]]:
         """Returns the rows of metrics.jsonl."""
@@ -143,17 +133,12 @@ class RunFolder:
         return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
 
     def close(self) -> None:
-        """Ends the TensorBoard log."""
-        if self._board is not None:
-            self._board.close()
-            self._board = None
-
-
-def _scalar(tag: str, value: float) -> None:
-    # tf.summary.scalar lives in the tensorboard package; the record itself needs only the plugin's name.
-    metadata = tf.compat.v1.SummaryMetadata()
-    metadata.plugin_data.plugin_name = "scalars"
-    tf.summary.write(tag, tf.constant(value, tf.float32), metadata=metadata)
+        """Tells the trackers how the run ended."""
+        if self.tracking:
+            state = (self.status() or {}).get("state", "failed")
+            results = self.read_json("metrics.json") if state == "finished" else None
+            self.tracking.finish(state, results or {}, self.history())
+            self.tracking = None
 
 
 def free_name(experiment: Experiment) -> Experiment:

@@ -11,10 +11,10 @@ from tfpt.config import Experiment
 from tfpt.console import Console
 from tfpt.data import DataSource, Index
 from tfpt.errors import UserError
-from tfpt.evaluation.alignment import aligned
 from tfpt.preprocessors import Preprocessor, distinct
 from tfpt.tasks import State, Task
 from tfpt.training import data_record
+from tfpt.training.alignment import aligned
 from tfpt.training.pipeline import Prepared
 from tfpt.training.splits import Splits, split
 from tfpt.weights.fetch import fetch

@@ -27,11 +27,13 @@ from tfpt.training.evaluate import progress_evaluation
 from tfpt.training.exact_head import solve
 from tfpt.training.feature_cache import CachedFeatures, FeatureCache, Wish
 from tfpt.training.feature_store import FeatureStore
-from tfpt.training.loop import Hooks, Progress, Stage, is_better, train_stage
+from tfpt.training.loop import Hooks, Stage, is_better, train_stage
 from tfpt.training.pipeline import Augmentation, Prepared, evaluation_batches, training_batches
 from tfpt.training.plan import TrainingPlan, evaluation_plan
 from tfpt.training.prefix import Cut, cut, cut_trunks
+from tfpt.training.progress import Progress, to_progress
 from tfpt.training.recipe import ADAPTERS, Part, recipe
+from tfpt.training.strategies import synchronise_batch_norm
 from tfpt.training.updates import Updates
 from tfpt.weights.home import home
 
@@ -96,16 +98,7 @@ class Training:
             if not part.epochs or progress.stage > number:
                 continue
             if progress.stage < number:
-                progress = dataclasses.replace(
-                    progress,
-                    stage=number,
-                    step=0,
-                    best=None,
-                    carried=progress.best,
-                    waited=0,
-                    pending=[],
-                    epochs_before=sum(earlier.epochs for earlier in parts[:number]),
-                )
+                progress = progress.next_stage(number, epochs_before=sum(one.epochs for one in parts[:number]))
                 saved = None
             steps = self._bounded(
                 part.epochs * self._plan(frozen=part.frozen, lengths=self.prepared.lengths).steps, progress
@@ -126,7 +119,7 @@ class Training:
             if saved:
                 checkpoints.restore(saved.folder, stage.variables())
                 self.console.say(f"Going on from step {progress.step} of {stage.steps} in stage {part.name}.")
-            elif number:
+            else:
                 self.saver.save(progress.order, stage.variables(), dataclasses.asdict(progress))
             if part.frozen and options.head_solver == "exact" and progress.step < stage.steps:
                 self._solve(stage, progress, cached)
@@ -196,7 +189,7 @@ class Training:
             seed=options.train.seed,
             lengths=lengths if options.input.length_buckets == "auto" else None,
             tokens=0 if frozen else options.input.tokens_per_batch,
-            multiple=options.train.accumulate,
+            multiple=options.train.accumulate * tf.distribute.get_strategy().num_replicas_in_sync,
             labels=self.labels,
             sampling=options.input.sampling,
         )
@@ -228,6 +221,8 @@ class Training:
             self.console.say(
                 "Random changes of examples start with the second stage: the head learns on features computed once."
             )
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            synchronise_batch_norm(model)
         multiplier = 1.0 if frozen else optim.head_multiplier
         groups = freezing.rate_groups(self._around(model), optim, unfreeze=unfreeze, head_multiplier=multiplier)
         updates = Updates(
@@ -318,8 +313,3 @@ class Training:
         if cached:
             return cached.evaluation_batches(rows)
         return evaluation_batches(self.prepared, rows, task=self.task, state=self.state)
-
-
-def to_progress(state: Mapping[str, Any]) -> Progress:
-    """Makes a Progress of a checkpoint's plain values."""
-    return Progress(**{**state, "pending": [tuple(pair) for pair in state["pending"]]})

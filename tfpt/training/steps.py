@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfpt.tasks import Task
 from tfpt.training.averages import Averages
+from tfpt.training.strategies import seeds_by_replica, slice_of_replica
 from tfpt.training.updates import Updates
 
 
@@ -19,6 +20,7 @@ def compiled_steps(
     Loss and weight sums are `[count]`; `failed` has an entry an example: its index where it could not be decoded, else -1.
     """
     strategy = tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
     trained = updates.trained
     values = [v.value for v in trained]
 
@@ -67,8 +69,19 @@ def compiled_steps(
     def one(iterator: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         batch = iterator.get_next()
         example, ok = batch.pop("example"), batch.pop("ok")
-        loss_sum, weight_sum = strategy.run(replica_step, args=(batch,))
+        with seeds_by_replica(replicas):
+            sums = strategy.run(replica_step, args=(shared(batch),))
+        loss_sum, weight_sum = (strategy.experimental_local_results(part)[0] for part in sums)  # all have the same
         return loss_sum, weight_sum, tf.where(ok, tf.constant(-1, tf.int64), example)
+
+    def shared(batch: dict[str, Any]) -> dict[str, Any]:
+        if replicas == 1:
+            return batch
+        return strategy.experimental_distribute_values_from_function(
+            lambda context: slice_of_replica(
+                batch, context.replica_id_in_sync_group, replicas=replicas, parts=accumulate
+            )
+        )
 
     @tf.function(autograph=False)
     def call(iterator: Any, count: tf.Tensor) -> tuple[tf.Tensor, ...]:

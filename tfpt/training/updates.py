@@ -63,6 +63,7 @@ class Updates:
             optimizer = _OPTIMIZERS[options.name](options, self.schedule.times(group.multiplier))
             optimizer.exclude_from_weight_decay(var_list=[v for v in group.variables if len(v.shape) <= 1])
             optimizer.build(list(group.variables))
+            optimizer._all_reduce_sum_gradients = _as_they_are
             self.optimizers.append(optimizer)
         self.scale = tf.Variable(LOSS_SCALE_START if loss_scaling else 1.0, trainable=False, name="loss_scale")
         self.good_steps = tf.Variable(0, trainable=False, name="good_steps")
@@ -77,6 +78,12 @@ class Updates:
     def state(self) -> list[tf.Variable]:
         """Everything that must be saved to go on exactly."""
         return [v.value for optimizer in self.optimizers for v in optimizer.variables] + [self.scale, self.good_steps]
+
+    def slow_down(self, factor: float) -> None:
+        """Multiplies all learning rates of what is compiled from now on."""
+        self.schedule = self.schedule.times(factor)
+        for optimizer, group in zip(self.optimizers, self.groups, strict=True):
+            optimizer.learning_rate = self.schedule.times(group.multiplier)
 
     def apply(self, gradients: Sequence[Any]) -> tf.Tensor:
         """Updates the variables; returns whether it did, which only loss scaling may refuse.
@@ -108,6 +115,11 @@ class Updates:
             end = start + len(group.variables)
             optimizer.apply(dense[start:end], list(group.variables))
             start = end
+
+
+def _as_they_are(gradients: Any) -> Any:
+    """Gradients come summed over replicas, before they are clipped; Keras would sum them once more."""
+    return gradients
 
 
 def _adamw(options: Optim, schedule: Schedule) -> keras.optimizers.Optimizer:

@@ -1,0 +1,81 @@
+"""What a run shows in a notebook, and what is left of it when its cell is interrupted."""
+
+import builtins
+import re
+
+import pytest
+
+from tfpt.errors import Preempted, UserError
+from tfpt.evaluation import inline
+from tfpt.training import tracking
+
+METRICS = {
+    "primary": "accuracy",
+    "validation": {"accuracy": {"value": 0.5, "low": None, "high": None}},
+    "test": {"accuracy": {"value": 0.75, "low": 0.5, "high": 1.0}, "macro_f1": {"value": None}},
+    "classes": ["<script>", "b"],
+    "confusion": [[3, 1], [0, 4]],
+}
+HISTORY = [
+    {"split": "train", "total_steps": 1, "loss": 1.0, "stage": "head", "epoch": 0.5},
+    {"split": "validation", "total_steps": 2, "loss": 0.9, "accuracy": 0.5, "stage": "head", "epoch": 1.0},
+]
+
+
+def test_numbers_curves_and_confusion_stand_in_the_page():
+    page = inline.page("mine & yours", METRICS, HISTORY, note="a note")
+    assert "<b>mine &amp; yours</b><div>a note</div>" in page
+    assert "0.7500 (0.5000 to 1.0000)" in page
+    labels = re.findall(r'aria-label="([^"]+)"', page)
+    assert labels == ["loss over training", "accuracy over training", "confusion matrix of 2 classes"]
+    assert "<script>" not in page and "&lt;script&gt;" in page
+
+
+def test_a_run_that_was_not_measured_shows_its_curves():
+    page = inline.page("x", {}, HISTORY)
+    assert re.findall(r'aria-label="([^"]+)"', page) == ["loss over training", "accuracy over training"]
+    assert "<table>" not in page
+    assert "aria-label" not in inline.page("x", {}, [])
+
+
+@pytest.fixture
+def stopped(monkeypatch):
+    """Presses Ctrl-C when the second row of history is told."""
+
+    def stopped(error):
+        rows = []
+
+        def add(self, row):
+            rows.append(row)
+            if len(rows) == 2:
+                raise error
+
+        monkeypatch.setattr(tracking.Tracking, "add", add)
+
+    return stopped
+
+
+def test_an_interrupted_cell_returns_the_run_so_far(fit, pictures, tmp_path, monkeypatch, stopped):
+    options = {"data": f"folder:{pictures}", "epochs": 0, "head_epochs": 2, "publish": False}
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "__IPYTHON__", True, raising=False)
+        stopped(KeyboardInterrupt())
+        run = fit(tmp_path, **options)
+    assert (run.interrupted, run.metrics, run.model_folder) == (True, {}, None)
+    assert len(run.history) == 2
+    assert "Interrupted" in run._repr_html_()
+    with pytest.raises(UserError, match="was interrupted, so there is no model yet"):
+        run.predict(["x.png"])
+    monkeypatch.undo()
+    again = fit(tmp_path, **options)
+    assert not again.interrupted
+    assert again.metrics["test"]["accuracy"]["value"] >= 0
+    assert "confusion matrix of 3 classes" in again._repr_html_()
+
+
+@pytest.mark.parametrize(("error", "notebook"), [(KeyboardInterrupt, False), (Preempted, True)])
+def test_elsewhere_ctrl_c_stops_the_program(fit, pictures, tmp_path, monkeypatch, stopped, error, notebook):
+    monkeypatch.setattr(builtins, "__IPYTHON__", notebook, raising=False)
+    stopped(error())
+    with pytest.raises(error):
+        fit(tmp_path, data=f"folder:{pictures}", epochs=0, publish=False)
