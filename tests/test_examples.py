@@ -23,9 +23,12 @@ def test_notebooks_run(notebook, tmp_path, monkeypatch):
 
     monkeypatch.setenv("TFPT_HOME", str(tmp_path / "home"))
     found = nbformat.read(notebook, as_version=4)
-    NotebookClient(found, timeout=800, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    options = {"timeout": 800, "kernel_name": "python3", "resources": {"metadata": {"path": str(tmp_path)}}}
+    NotebookClient(found, coalesce_streams=True, **options).execute()  # streams as Jupyter shows them
     outputs = [output for cell in found.cells if cell.cell_type == "code" for output in cell.outputs]
     assert [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"] == []
+    said = "".join(output.text for output in outputs if output.output_type == "stream")
+    assert said.count("epoch") == 2, "progress of the two stages is a line each"
     pages = [output.data["text/html"] for output in outputs if "text/html" in output.get("data", {})]
     for shown in ("loss over training", "accuracy over training", "confusion matrix of 3 classes", "<table>"):
         assert any(shown in page for page in pages)

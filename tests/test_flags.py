@@ -144,7 +144,7 @@ def test_every_advised_flag_exists():
     from tfpt.foreign_names import FOREIGN_NAMES
 
     known = {"task", "data", "backbone", "flagfile", "task.dropout", "task.label_smoothing", "backbone.weights"}
-    known |= {"task.stride", "task.max_question_length", "task.unanswerable", "task.metric"}
+    known |= {"task.stride", "task.max_question_length", "task.unanswerable", "task.metric", "task.head"}
     known |= {"data.subset", "data.text", "data.label"}
     known |= {f"{group}.{field.name}" for group, cls in config.GROUPS.items() for field in dataclasses.fields(cls)}
     assert {flag.partition("=")[0] for flag in FOREIGN_NAMES.values()} <= known

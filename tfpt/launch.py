@@ -4,6 +4,7 @@ For trying out how a run is spread over machines: `tfpt launch --launch.workers=
 from its last checkpoint each time.
 """
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -23,7 +24,10 @@ from tfpt.errors import Preempted, UserError
 PROGRAM = "Start several workers of a training on this machine, again when one dies."
 AGAIN = (app.FAILED, app.PREEMPTED)
 """Exit codes after which it is worth starting again; a mistake or a gate stays what it is."""
-SECONDS_TO_STOP = 30.0
+SECONDS_TO_STOP = 5.0
+"""One that waits for a dead worker has nothing to save, and may not hear SIGTERM."""
+SECONDS_TO_SAVE = 60.0
+"""After SIGTERM, when all can still talk to each other."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,7 +100,7 @@ def run_together(arguments: Sequence[str], *, count: int) -> int:
     except Preempted:
         for worker in workers:
             worker.send_signal(signal.SIGTERM)
-        return app.PREEMPTED if _first_end(workers) in AGAIN else app.FAILED
+        return workers[0].wait(timeout=SECONDS_TO_SAVE)
     finally:
         stop(workers)
 
@@ -119,16 +123,15 @@ def _first_end(workers: Sequence["subprocess.Popen[bytes]"]) -> int:
 
 def stop(workers: Sequence["subprocess.Popen[bytes]"]) -> None:
     """Ends what still runs: kindly, and after a while not."""
-    for worker in workers:
-        if worker.poll() is None:
-            worker.terminate()
+    running = [worker for worker in workers if worker.poll() is None]
+    for worker in running:
+        worker.terminate()
     deadline = time.monotonic() + SECONDS_TO_STOP
-    for worker in workers:
-        try:
+    for worker in running:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             worker.wait(timeout=max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait()
+        worker.kill()
+        worker.wait()
 
 
 def free_ports(count: int) -> list[int]:

@@ -11,7 +11,14 @@ from tfpt.errors import UserError
 
 PROGRAM = "List tasks, data sources, backbones, augmentations and pretrained weights."
 
-_KINDS = {"tasks": "task", "data": "data", "backbones": "backbone", "augment": "augment", "weights": "weights"}
+_KINDS = {
+    "tasks": "task",
+    "data": "data",
+    "backbones": "backbone",
+    "augment": "augment",
+    "trackers": "tracker",
+    "weights": "weights",
+}
 """What a user writes -> the registry's kind; weights have a catalogue of their own."""
 
 
@@ -29,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def entries(kind: str) -> list[dict[str, Any]]:
-    """Returns what there is of a kind (`tasks`, `data`, `backbones`, `augment`, `weights`), as plain values."""
+    """Returns what there is of a kind (`tasks`, `data`, `backbones`, `augment`, `trackers`, `weights`), as plain values."""
     if kind == "weights":
         from tfpt.weights.catalogue import CATALOGUE
 

@@ -1,6 +1,7 @@
 """How TensorFlow is started: quietly, once, with the threads that were asked for."""
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -55,6 +56,9 @@ def start_tensorflow(threads: int = 0) -> None:
     with quiet_import():
         import keras
         import tensorflow as tf
+
+        logger = logging.getLogger("tensorflow")
+        logger.setLevel(max(logger.level, logging.WARNING))  # in a notebook TensorFlow sets INFO
 
         if keras.backend.backend() != "tensorflow":
             raise UserError(

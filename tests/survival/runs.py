@@ -1,10 +1,12 @@
 """Runs that are killed at random moments and started again until they end, and what two ends must have in common."""
 
+import contextlib
 import hashlib
 import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -68,7 +70,12 @@ class Starter:
     def __init__(self, folder):
         self.folder = Path(folder)
         script = Path(__file__).with_name("warm_parent.py")
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TFPT_HOME": str(self.folder / "home")}
+        environment = {
+            **os.environ,
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "TFPT_HOME": str(self.folder / "home"),
+            "PYTHONPATH": str(script.parents[1]),
+        }
         self._process = subprocess.Popen(
             [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -77,8 +84,9 @@ class Starter:
         """Starts a training in `run` and returns how it ended."""
         run = Path(run)
         run.parent.mkdir(parents=True, exist_ok=True)
-        argv = [*argv, f"--output.run_dir={run}", f"--output.model_dir={run}-models"]
-        job |= {"argv": argv, "log": str(run.with_suffix(".out"))}
+        output = [f"--output.run_dir={run}", f"--output.model_dir={run}-models"]
+        job |= {"argv": [*argv, *output], "log": str(run.with_suffix(".out"))}
+        job["others"] = [[*other, *output] for other in job.get("others", ())]
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
@@ -86,6 +94,16 @@ class Starter:
     def close(self):
         self._process.stdin.close()
         self._process.wait(timeout=60)
+
+    def start_workers(self, argv, run, *, count):
+        """Starts a training on several workers of this machine and returns how it ended."""
+        with contextlib.ExitStack() as stack:
+            sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+            for one in sockets:
+                one.bind(("127.0.0.1", 0))
+            addresses = ",".join(f"127.0.0.1:{one.getsockname()[1]}" for one in sockets)
+        first, *others = ([*argv, f"--runtime.workers={addresses}", f"--runtime.worker={k}"] for k in range(count))
+        return self.start(first, run, others=others)
 
 
 def random_kill(draw, *, events, seconds):

@@ -4,7 +4,9 @@ It imports once and forks a child a job, before TensorFlow has started anything.
 input, its outcome one line on standard output:
 
     {"argv": [...], "log": FILE, "kill": {"event": 7, "after": 0.01, "signal": 9}, "largest_file": BYTES}
-    {"code": 0, "signal": 0, "events": ["stage", "save", "sync", ...], "seconds": 1.9}
+    {"code": 0, "signal": 0, "others": [], "events": ["stage", "save", "sync", ...], "seconds": 1.9}
+
+`others` in a job holds the arguments of further workers, which run at the same time; in its outcome, their exit codes.
 
 `event` counts what the child passes (see EVENTS). With `after` 0 the child is stopped just there; else the parent sends the
 signal so many seconds later, wherever the child is by then. `event` -1 counts from the start of the child.
@@ -86,17 +88,24 @@ def child(job, pipe):
         os._exit(end.code or 0)
 
 
+def fork(job, pipe):
+    process = os.fork()
+    if not process:
+        try:
+            child(job, pipe)
+        finally:
+            os._exit(99)
+    return process
+
+
 def run(job):
     """Runs one job and returns its outcome."""
     source, sink = os.pipe()
     started = time.monotonic()
-    process = os.fork()
-    if not process:
-        os.close(source)
-        try:
-            child(job, sink)
-        finally:
-            os._exit(99)
+    others = []
+    for k, argv in enumerate(job.get("others", ())):
+        others.append(fork({"argv": argv, "log": f"{job['log']}.{k + 1}"}, os.open(os.devnull, os.O_WRONLY)))
+    process = fork(job, sink)
     os.close(sink)
     kill, events = job.get("kill"), ""
     waiting = bool(kill and kill["after"])
@@ -114,6 +123,7 @@ def run(job):
     ended = os.WIFEXITED(status)
     return {
         "code": os.WEXITSTATUS(status) if ended else None,
+        "others": [os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]) for other in others],
         "signal": 0 if ended else os.WTERMSIG(status),
         "events": [EVENTS[letter] for letter in events],
         "seconds": time.monotonic() - started,

@@ -28,6 +28,7 @@ class TrainingPlan:
         lengths: length of each example by its index; examples of like length then share a row.
         tokens: a row holds as many examples as fit into so many tokens, padding counted.
         multiple: a row's number of examples can be divided by this.
+        replicas: and by this, with fillers, so that the examples of a row do not depend on it.
         labels: class of each example by its index, for `sampling`.
         sampling: `natural`, `balanced` or `sqrt`; not with `tokens`.
     """
@@ -38,6 +39,7 @@ class TrainingPlan:
     lengths: np.ndarray | None = None
     tokens: int = 0
     multiple: int = 1
+    replicas: int = 1
     labels: np.ndarray | None = None
     sampling: str = "natural"
 
@@ -63,7 +65,8 @@ class TrainingPlan:
         order = random.permutation(self.examples)
         order = order[np.argsort(self._rounded[order], kind="stable")]
         rows = np.split(order, np.cumsum(self._sizes)[:-1])
-        filled = [_rows(row, -(-len(row) // self.multiple) * self.multiple)[0] for row in rows]
+        whole = self.multiple * self.replicas
+        filled = [_rows(row, -(-len(row) // whole) * whole)[0] for row in rows]
         return [filled[i] for i in random.permutation(len(filled))]
 
     @functools.cached_property

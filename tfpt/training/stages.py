@@ -189,7 +189,8 @@ class Training:
             seed=options.train.seed,
             lengths=lengths if options.input.length_buckets == "auto" else None,
             tokens=0 if frozen else options.input.tokens_per_batch,
-            multiple=options.train.accumulate * tf.distribute.get_strategy().num_replicas_in_sync,
+            multiple=options.train.accumulate,
+            replicas=tf.distribute.get_strategy().num_replicas_in_sync,
             labels=self.labels,
             sampling=options.input.sampling,
         )
