@@ -21,7 +21,7 @@ def fields(group, cls):
 
 
 def test_the_flags_exist():
-    known = set(config.KINDS) | {"model", "text", "offline"}
+    known = set(config.KINDS) | {"model", "text", "offline", "checkpoint.pair"}
     for group, cls in config.GROUPS.items():
         known |= fields(group, cls)
     for kind in config.KINDS:

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 import tfpt
+from tfpt import registry
 from tfpt.errors import GateError, UserError
 from tfpt.training.run_folder import RunFolder
 
@@ -159,29 +160,33 @@ def test_arguments_of_the_process_are_not_read(fit, pictures, tmp_path, monkeypa
 
 
 def test_mobilenet_with_random_weights_trains_only_what_is_unfrozen(fit, pictures, tmp_path):
-    run = fit(
-        tmp_path,
-        data=f"folder:{pictures}",
-        backbone="applications:MobileNetV3Small",
-        backbone_options={"weights": "none"},
-        image_size=32,
-        head_epochs=0,
-        epochs=2,
-        unfreeze="last:1",
-        batch_norm="train",
-        checkpoint_steps=1,
-        publish=False,
-    )
-    made = run.experiment.backbone["trunk"].make()
+    def weights(folder, **options):
+        """Returns the final weights of the trunk."""
+        run = fit(
+            folder,
+            data=f"folder:{pictures}",
+            backbone="applications:MobileNetV3Small",
+            backbone_options={"weights": "none"},
+            image_size=32,
+            head_epochs=0,
+            unfreeze="last:1",
+            batch_norm="train",
+            publish=False,
+            **options,
+        )
+        (final,) = (run.folder / "checkpoints").glob("final-*")
+        # the model's variables come first: the trunk's in their order, then the head's
+        return weights_by_path(final, len(network.variables))
+
+    applications = registry.find("backbone", "applications")
+    made = applications("MobileNetV3Small", applications.Config(weights="none"))
     network = made.build(32)
     groups = made.groups(network)
     unfrozen = {v.path for layer in groups[-1] for v in layer.variables}
     assert len(groups) > 5
-    saved = sorted((run.folder / "checkpoints").glob("step-*"))
-    # the model's variables come first: the trunk's in their order, then the head's
-    first, last = (weights_by_path(folder, len(network.variables)) for folder in (saved[0], saved[-1]))
-    changed = {v.path for v, a, b in zip(network.variables, first, last, strict=True) if not np.array_equal(a, b)}
-    assert [a.shape for a in first] == [tuple(v.shape) for v in network.variables]
+    little, much = weights(tmp_path / "little", steps=1), weights(tmp_path / "much", epochs=2)
+    assert [a.shape for a in little] == [tuple(v.shape) for v in network.variables]
+    changed = {v.path for v, a, b in zip(network.variables, little, much, strict=True) if not np.array_equal(a, b)}
     assert changed <= unfrozen
     # Random weights leave activations of 1e-10 before the last normalisation: AdamW's epsilon swallows gamma's gradient.
     assert unfrozen - changed <= {"conv_1_bn/gamma"}

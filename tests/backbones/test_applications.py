@@ -120,5 +120,5 @@ def test_no_network_says_the_way_out(tmp_path, monkeypatch):
     assert "\n" not in str(raised.value)
 
 
-def fail(*_):
-    raise fetch._SourceError("it cannot be reached")
+def fail(*_, **__):
+    raise fetch.SourceError("it cannot be reached")

@@ -4,11 +4,10 @@ import json
 import subprocess
 import sys
 
+import killed_runs as runs
 import numpy as np
 import pytest
 import tensorflow as tf
-
-import runs
 
 TINY = [
     "--train.batch_size=8",
@@ -95,7 +94,7 @@ def variables(run, name):
 
 
 def assert_equal_training(run, other, *, tolerance=1e-5):
-    ours, theirs = (runs.end_of(one)["history"] for one in (run, other))
+    ours, theirs = map(runs.history_of, (run, other))
     assert [(row["split"], row["step"]) for row in ours] == [(row["split"], row["step"]) for row in theirs]
     for row, same in zip(ours, theirs, strict=True):
         assert row["loss"] == pytest.approx(same["loss"], abs=tolerance, rel=tolerance)
@@ -131,9 +130,7 @@ def test_every_task_trains_the_same(task, where, trained):
 @pytest.mark.timeout(1800)
 def test_adamw_has_the_same_losses(trained):
     more = ("--optim.name=adamw", "--optim.learning_rate=1e-3")
-    ours, theirs = (
-        runs.end_of(trained("text_classification", where, *more))["history"] for where in ("2 replicas", "1")
-    )
+    ours, theirs = (runs.history_of(trained("text_classification", where, *more)) for where in ("2 replicas", "1"))
     for row, same in zip(ours, theirs, strict=True):
         assert row["loss"] == pytest.approx(same["loss"], abs=1e-4)
 

@@ -9,7 +9,9 @@ import tensorflow as tf
 
 from tfpt.backbones.hf import Hf
 from tfpt.config import Input
+from tfpt.weights.home import home
 
+HOME = home()  # before other tests choose folders of their own
 TEXTS = ["A gorgeous, witty film.", "Ünïcödé naïve café: 中文 don't!"]
 # Every 48th of the 384 numbers.
 GOLDEN = [
@@ -20,7 +22,8 @@ GOLDEN = [
 
 # Deselected (see conftest.py) when the weights are not in the cache.
 @pytest.mark.parametrize("cached_weights", ["hf:minilm_l6"])
-def test_the_embeddings_are_the_published_ones(cached_weights):
+def test_the_embeddings_are_the_published_ones(cached_weights, monkeypatch):
+    monkeypatch.setenv("TFPT_HOME", str(HOME))
     backbone = Hf(cached_weights.partition(":")[2])
     preprocessor = backbone.preprocessor(Input())
     network = backbone.build(preprocessor.size)

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from tfpt.config import Runtime, Train
 from tfpt.errors import Preempted, UserError
+from tfpt.layers.hub_module import VariableScope
 from tfpt.training.machine import device_name
 
 
@@ -294,7 +295,16 @@ def seeds_by_replica(replicas: int) -> Iterator[None]:
 
 
 def synchronise_batch_norm(model: keras.Model) -> None:
-    """Makes batch normalisation take its statistics over all replicas, which then also agree on the moving ones."""
+    """Makes batch normalisation take its statistics over all replicas, which then also agree on the moving ones.
+
+    Raises:
+        UserError: one that would train is part of a SavedModel, where nothing can be changed.
+    """
     for layer in model._flatten_layers():
+        if isinstance(layer, VariableScope) and layer.trainable and layer.statistics:
+            raise UserError(
+                "--train.batch_norm: that of a SavedModel cannot take its statistics over several replicas; write frozen, or "
+                "--runtime.strategy=one."
+            )
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True

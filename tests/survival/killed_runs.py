@@ -142,12 +142,17 @@ def end_of(run):
                 found[f"{name} {key}"] = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
         state = json.loads((folder / "state.txt").read_text().partition("\n")[0])["state"]
         found[f"{name} state"] = (folder.name, untimed(state))
-    found["history"] = untimed([json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()])
+    found["history"] = history_of(run)
     for name in ("metrics.json", "predictions.csv", "splits.csv"):
         found[name] = (run / name).read_text()
     found["tensorboard"] = board_rows(run)
     found["left over"] = sorted(f.name for f in (run / "checkpoints").iterdir() if f.name.startswith("."))
     return found
+
+
+def history_of(run):
+    """Returns the rows of a run's metrics.jsonl without what depends on the clock."""
+    return untimed([json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()])
 
 
 def untimed(value):

@@ -1,0 +1,190 @@
+"""How a global batch is shared, who decides, and what is refused; `tests/survival` trains with several replicas."""
+
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from toys import hub_modules
+
+from tfpt.config import Runtime, Train
+from tfpt.errors import UserError
+from tfpt.layers.hub_module import HubModule
+from tfpt.training import strategies
+from tfpt.training.follower import Follower
+from tfpt.training.plan import TrainingPlan
+from tfpt.training.strategies import Together, check, slice_of_replica, synchronise_batch_norm
+
+
+@pytest.mark.parametrize("static", [True, False])
+def test_a_part_holds_the_same_examples_over_all_replicas_as_on_one_device(static):
+    batch = {"inputs": tf.reshape(tf.range(24), (12, 2)), "weight": tf.range(12)}
+    spec = {name: tf.TensorSpec([12 if static else None, *v.shape[1:]], v.dtype) for name, v in batch.items()}
+    cut = tf.function(
+        lambda values, replica: slice_of_replica(values, replica, replicas=3, parts=2),
+        input_signature=[spec, tf.TensorSpec((), tf.int32)],
+    )
+    slices = [cut(batch, tf.constant(replica)) for replica in range(3)]
+    assert [one["weight"].numpy().tolist() for one in slices] == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]
+    assert [one["inputs"].numpy()[:, 0].tolist() for one in slices] == [[0, 2, 12, 14], [4, 6, 16, 18], [8, 10, 20, 22]]
+    for part in range(2):
+        held = sorted(k for one in slices for k in np.split(one["weight"].numpy(), 2)[part])
+        assert held == list(range(6 * part, 6 * part + 6))
+
+
+def test_a_batch_that_cannot_be_shared_is_refused_with_one_that_can():
+    check(Train(batch_size=30), replicas=1, precision="float16")
+    check(Train(batch_size=32, accumulate=2), replicas=4, precision="bfloat16")
+    with pytest.raises(UserError, match=r"--train.batch_size=30 .* shared by 4; write 32"):
+        check(Train(batch_size=30), replicas=4, precision="float32")
+    with pytest.raises(UserError, match=r"shared by 4, 2 parts each; write 8"):
+        check(Train(batch_size=4, accumulate=2), replicas=4, precision="float32")
+    with pytest.raises(UserError, match=r"--train.precision=float16 trains on one device, and there are 2 replicas"):
+        check(Train(batch_size=32), replicas=2, precision="float16")
+
+
+def test_rows_hold_the_same_examples_however_many_replicas_there_are():
+    lengths = np.random.default_rng(0).integers(1, 30, 50)
+    made = [
+        TrainingPlan(examples=np.arange(50), batch_size=8, seed=3, lengths=lengths, tokens=64, multiple=2, replicas=n)
+        for n in (1, 4)
+    ]
+    one, four = (plan.rows(1) for plan in made)
+    assert all(len(row) % 8 == 0 for row in four) and not all(len(row) % 8 == 0 for row in one)
+    assert [sorted(row[row >= 0]) for row in one] == [sorted(row[row >= 0]) for row in four]
+
+
+def test_one_process_decides_for_itself():
+    together = Together(tf.distribute.get_strategy())
+    stop = KeyboardInterrupt()
+    assert (together.replicas, together.workers, together.is_chief) == (1, 1, True)
+    assert together.agree(pace=7, timed=True, stop=stop) == (7, True, stop)
+    assert together.of_chief({"a": 0.5}) == {"a": 0.5}
+    with together.scope(), together.chief_first():
+        together.wait()
+        assert not tf.distribute.has_strategy()
+    assert "replicas" not in together.device_name()
+
+
+@pytest.fixture
+def clean(monkeypatch):
+    """No cluster in the environment, and nothing started."""
+    for name in ("TF_CONFIG", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(strategies, "_started", [])
+    strategies._made.cache_clear()
+    yield monkeypatch
+    strategies._made.cache_clear()
+
+
+def test_auto_is_one_device_here(clean):
+    together = strategies.start(Runtime())
+    assert together.replicas == 1
+    assert strategies.current() is together is strategies.start(Runtime(threads=3))
+
+
+def test_nothing_started_is_one_device(clean):
+    assert strategies.current().replicas == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"strategy": "multi_worker"}, "needs --runtime.workers=HOST:PORT"),
+        ({"workers": ("a:1", "b:2")}, r"--runtime.worker=-1: each of the 2 processes .* needs its own number"),
+        ({"workers": ("a:1", "b:2"), "worker": 2}, "--runtime.worker=2"),
+        ({"strategy": "mirrored", "replicas": 2}, "--runtime.replicas=2: TensorFlow already runs in this process"),
+        (
+            {"strategy": "tpu", "tpu": "grpc://127.0.0.1"},
+            r"--runtime.strategy=tpu: no TPU answers as --runtime.tpu=grpc.*docs/tpu.md",
+        ),
+    ],
+)
+def test_what_is_not_there_is_said(clean, options, sentence):
+    tf.constant(1.0) + 1.0  # TensorFlow runs
+    if options.get("tpu"):
+
+        class Resolver:
+            @staticmethod
+            def connect(tpu):
+                raise ValueError("no such machine\nat all")
+
+        clean.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", Resolver)
+    with pytest.raises(UserError, match=sentence):
+        strategies.start(Runtime(**options))
+
+
+def test_workers_become_a_cluster(clean):
+    made = []
+    clean.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda cluster_resolver: made.append(cluster_resolver))
+    strategies._auto(workers=("a:1", "b:2"), worker=1, replicas=0, tpu="")
+    assert made == [None]
+    assert json.loads(os.environ["TF_CONFIG"]) == {
+        "cluster": {"worker": ["a:1", "b:2"]},
+        "task": {"type": "worker", "index": 1},
+    }
+    strategies._auto(workers=(), worker=-1, replicas=0, tpu="")  # TF_CONFIG alone is enough
+    assert made == [None, None]
+
+
+def test_slurm_names_the_cluster(clean):
+    for name, value in (("PROCID", "1"), ("STEP_NODELIST", "n[1-2]"), ("STEP_NUM_TASKS", "2"), ("NTASKS", "2")):
+        clean.setenv(f"SLURM_{name}", value)
+    clean.setenv("SLURM_STEP_TASKS_PER_NODE", "1(x2)")
+    clean.setenv("CUDA_VISIBLE_DEVICES", "")
+    made = []
+    clean.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda cluster_resolver: made.append(cluster_resolver))
+    strategies._multi_worker(workers=(), worker=-1, replicas=0)
+    assert made[0].cluster_spec().as_dict() == {"worker": ["n1:8888", "n2:8888"]}
+    assert made[0].task_id == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"workers": ("node1",)}, "node1 is not HOST:PORT"),
+        ({"workers": ("a:1",), "strategy": "mirrored"}, "workers: they need --runtime.strategy=multi_worker"),
+        ({"replicas": -1}, "replicas: -1 is negative"),
+    ],
+)
+def test_runtime_flags_are_checked(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Runtime(**options)
+    Runtime(workers=("node-1.cluster:2222", "[::1]:80"))
+
+
+def test_batch_normalisation_is_synchronised_wherever_it_is():
+    inner = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization()])
+    model = keras.Sequential([keras.Input((3,)), inner, keras.layers.BatchNormalization(), keras.layers.Dense(1)])
+    synchronise_batch_norm(model)
+    assert [layer.synchronized for layer in (inner.layers[0], model.layers[1])] == [True, True]
+
+
+def test_statistics_inside_a_saved_model_must_be_frozen(tmp_path):
+    hub_modules.pictures(tmp_path / "module")
+    module = HubModule(str(tmp_path / "module"))
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, module(inputs))
+    moving = [scope for scope in module.scopes if scope.statistics]
+    assert moving
+    with pytest.raises(
+        UserError, match=r"--train.batch_norm: that of a SavedModel .* write frozen, or --runtime.strategy=one"
+    ):
+        synchronise_batch_norm(model)
+    for scope in moving:
+        scope.trainable = False
+    synchronise_batch_norm(model)
+
+
+def test_a_follower_leaves_no_trace(tmp_path):
+    folder = Follower(tmp_path / "run")
+    with folder.held():
+        folder.begin_history([{"loss": 1.0}])
+        folder.add_row({"loss": 1.0})
+        folder.write_status("running")
+        folder.write_json("data.json", {})
+        folder.close()
+    assert not folder.writes
+    assert list(tmp_path.iterdir()) == []
