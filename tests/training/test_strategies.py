@@ -1,7 +1,6 @@
 """How a global batch is shared, who decides, and what is refused; `tests/survival` trains with several replicas."""
 
 import json
-import os
 
 import keras
 import numpy as np
@@ -120,13 +119,20 @@ def test_workers_become_a_cluster(clean):
     made = []
     clean.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda cluster_resolver: made.append(cluster_resolver))
     strategies._auto(workers=("a:1", "b:2"), worker=1, replicas=0, tpu="")
+    assert made[0].cluster_spec().as_dict() == {"worker": ["a:1", "b:2"]}
+    assert (made[0].task_type, made[0].task_id) == ("worker", 1)
+
+
+def test_tf_config_alone_is_enough(clean):
+    made = []
+    clean.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda cluster_resolver: made.append(cluster_resolver))
+    clean.setenv(
+        "TF_CONFIG", json.dumps({"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 1}})
+    )
+    strategies._auto(workers=(), worker=-1, replicas=0, tpu="")
     assert made == [None]
-    assert json.loads(os.environ["TF_CONFIG"]) == {
-        "cluster": {"worker": ["a:1", "b:2"]},
-        "task": {"type": "worker", "index": 1},
-    }
-    strategies._auto(workers=(), worker=-1, replicas=0, tpu="")  # TF_CONFIG alone is enough
-    assert made == [None, None]
+    clean.setenv("TF_CONFIG", "{")
+    assert strategies._cluster_size() == 1
 
 
 def test_slurm_names_the_cluster(clean):

@@ -184,8 +184,9 @@ def _multi_worker(*, workers: Sequence[str], worker: int, replicas: int, **_: An
             raise UserError(
                 f"--runtime.worker={worker}: each of the {len(workers)} processes of --runtime.workers needs its own number, from 0."
             )
-        os.environ["TF_CONFIG"] = json.dumps(
-            {"cluster": {"worker": list(workers)}, "task": {"type": "worker", "index": worker}}
+        cluster = tf.train.ClusterSpec({"worker": list(workers)})
+        resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+            cluster, task_type="worker", task_id=worker, rpc_layer="grpc"
         )
     elif "TF_CONFIG" not in os.environ:
         if "SLURM_PROCID" not in os.environ:
