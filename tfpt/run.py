@@ -369,10 +369,12 @@ def _run(setting: "Setting", folder: "RunFolder", console: Console) -> Run:
 
     folder.write_status("running")
     folder.write_json("environment.json", environment())
-    trained = train(setting, folder, console=console)
     together = strategies.current()
+    with together.losing_no_worker():
+        trained = train(setting, folder, console=console)
+        if not folder.writes:
+            together.wait()  # a worker that leaves takes the others with it
     if not folder.writes:
-        together.wait()  # a worker that leaves takes the others with it
         return Run(
             folder=folder.path,
             experiment=setting.experiment,

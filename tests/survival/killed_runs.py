@@ -95,15 +95,15 @@ class Starter:
         self._process.stdin.close()
         self._process.wait(timeout=60)
 
-    def start_workers(self, argv, run, *, count):
-        """Starts a training on several workers of this machine and returns how it ended."""
+    def start_workers(self, argv, run, *, count, **job):
+        """Starts a training on several workers of this machine and returns how it ended; what is killed is the first."""
         with contextlib.ExitStack() as stack:
             sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
             for one in sockets:
                 one.bind(("127.0.0.1", 0))
             addresses = ",".join(f"127.0.0.1:{one.getsockname()[1]}" for one in sockets)
         first, *others = ([*argv, f"--runtime.workers={addresses}", f"--runtime.worker={k}"] for k in range(count))
-        return self.start(first, run, others=others)
+        return self.start(first, run, others=others, **job)
 
 
 def random_kill(draw, *, events, seconds):

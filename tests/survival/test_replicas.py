@@ -1,6 +1,7 @@
 """Two and four replicas, and two workers, train what one device trains."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -188,6 +189,23 @@ def test_launch_restarts_all_workers_when_one_is_killed(trained, paths, tmp_path
     assert (tmp_path / "killed").exists()
     whole = trained("image_classification", "2 workers", "--train.checkpoint_steps=1")
     assert runs.differences(*(without_task(runs.end_of(run)) for run in (tmp_path / "run", whole))) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("number", "codes"), [(signal.SIGTERM, (75, 75)), (signal.SIGKILL, (None, 75))])
+def test_what_stops_one_worker_stops_all_and_they_go_on_exactly(number, codes, starter, paths):
+    argv = ["--task=image_classification", *(flag.format(**paths) for flag in TASKS["image_classification"]), *TINY]
+    whole, run = (starter.folder / f"{name}-{number}" for name in ("whole", "stopped"))
+    events = starter.start_workers(argv, whole, count=2)["events"]
+    event = [k for k, name in enumerate(events) if name == "batch"][-1]
+    stopped = starter.start_workers(argv, run, count=2, kill={"event": event, "after": 0, "signal": number})
+    assert (stopped["code"], *stopped["others"]) == codes
+    if number == signal.SIGKILL:
+        assert "another worker was lost" in (run.parent / f"{run.name}.out.1").read_text()
+    again = starter.start_workers(argv, run, count=2)
+    assert (again["code"], again["others"]) == (0, [0])
+    assert runs.differences(runs.end_of(run), runs.end_of(whole)) == []
 
 
 def without_task(end):

@@ -170,7 +170,7 @@ def test_batch_normalisation_is_synchronised_wherever_it_is():
 
 def test_statistics_inside_a_saved_model_must_be_frozen(tmp_path):
     hub_modules.pictures(tmp_path / "module")
-    module = HubModule(str(tmp_path / "module"))
+    module = HubModule(str(tmp_path / "module"), size=16)
     inputs = keras.Input((None, None, 3))
     model = keras.Model(inputs, module(inputs))
     moving = [scope for scope in module.scopes if scope.statistics]

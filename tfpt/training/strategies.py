@@ -78,6 +78,20 @@ class Together:
         if self.is_chief:
             self.wait()
 
+    @contextlib.contextmanager
+    def losing_no_worker(self) -> Iterator[None]:
+        """Turns the errors of a block in which another process died into what starts all of them again.
+
+        Raises:
+            Preempted: another process died.
+        """
+        try:
+            yield
+        except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+            if self.workers == 1:
+                raise
+            raise Preempted("another worker was lost") from error
+
     def device_name(self) -> str:
         """Returns what trains, in words."""
         if self.replicas == 1:
