@@ -14,24 +14,27 @@ also loads TensorFlow and measures the test pictures.
 import argparse
 import json
 import os
-import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 
+from pictures import SHARES, prepare
 from section import table, write_section
+from sides import answer, child
 
-SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15}
-MARK = "RESULT "
+BATCH = 8
+"""Of the bound's one pass; larger ones are slower."""
+RATE = 1e-4
+"""Learning rate where more than the head trains."""
+OWN = ("pictures", "backbone", "size", "batch", "engine", "solver", "unfreeze")
 
 
 def run_tfpt(given, work):
     """Trains with tfpt, from an empty cache of features."""
     import tfpt
 
+    partly = given.unfreeze != "none"
     run = tfpt.fit(
         task="image_classification",
         data=f"folder:{given.pictures}",
@@ -39,8 +42,10 @@ def run_tfpt(given, work):
         quiet=True,
         image_size=given.size,
         batch_size=given.batch,
-        head_epochs=given.epochs,
-        epochs=0,
+        **({"head_epochs": 0, "epochs": given.epochs} if partly else {"head_epochs": given.epochs, "epochs": 0}),
+        unfreeze=given.unfreeze if partly else "all",
+        batch_norm="frozen",
+        learning_rate=RATE,
         augment="none",
         head_solver=given.solver,
         engine=given.engine,
@@ -49,27 +54,34 @@ def run_tfpt(given, work):
     )
     (state,) = (run.folder / "checkpoints").glob("final-*/state.txt")
     timings = json.loads(state.read_text(encoding="utf-8").splitlines()[0])["state"]["timings"]
-    return {"training": timings["prepare data"] + timings["head"], "accuracy": run.metrics["test"]["accuracy"]["value"]}
+    return {
+        "training": timings["prepare data"] + timings["fine_tune" if partly else "head"],
+        "accuracy": run.metrics["test"]["accuracy"]["value"],
+    }
 
 
 def trunk(given):
-    """Returns the network and its preprocessor."""
+    """Returns the network, its preprocessor and its backbone."""
     from tfpt import startup
     from tfpt.config import Component, Input
 
     startup.start_tensorflow()
     backbone = Component.parse("backbone", given.backbone).make()
     preprocessor = backbone.preprocessor(Input(image_size=given.size))
-    return backbone.build(preprocessor.size), preprocessor
+    return backbone.build(preprocessor.size), preprocessor, backbone
 
 
 def run_keras(given, work):
     """Trains with Keras as its guide does."""
-    network, preprocessor = trunk(given)
+    network, preprocessor, backbone = trunk(given)
     import keras
     import tensorflow as tf
 
-    network.trainable = False
+    groups = backbone.groups(network)
+    count = int(given.unfreeze.removeprefix("last:")) if given.unfreeze != "none" else 0
+    kept = {id(layer) for group in groups[len(groups) - count :] for layer in group}
+    for layer in network.layers:
+        layer.trainable = id(layer) in kept
     started = time.monotonic()
     parts = {
         name: keras.utils.image_dataset_from_directory(
@@ -87,7 +99,7 @@ def run_keras(given, work):
     pooled = network(preprocessor.device()(inputs), training=False)["pooled"]
     model = keras.Model(inputs, keras.layers.Dense(classes)(pooled))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(), loss, metrics=["accuracy"])
+    model.compile(keras.optimizers.Adam(RATE if count else 1e-3), loss, metrics=["accuracy"])
     model.fit(parts["train"], validation_data=parts["validation"], epochs=given.epochs, verbose=0)
     seconds = time.monotonic() - started
     return {"training": seconds, "accuracy": model.evaluate(parts["test"], verbose=0)[1]}
@@ -95,7 +107,7 @@ def run_keras(given, work):
 
 def run_bound(given, work):
     """Decodes each picture, runs the trunk on it, and fits logistic regression: nothing twice, nothing else."""
-    network, preprocessor = trunk(given)
+    network, preprocessor, _ = trunk(given)
     import numpy as np
     import tensorflow as tf
     from sklearn.linear_model import LogisticRegression
@@ -109,7 +121,7 @@ def run_bound(given, work):
         name = "openvino"
     started = time.monotonic()
     size = preprocessor.size
-    spec = tf.TensorSpec((32, size, size, 3), tf.uint8)
+    spec = tf.TensorSpec((BATCH, size, size, 3), tf.uint8)
     graph = _choice.freeze(lambda x: network(device(x), training=False)["pooled"], spec)
     run = registry.find("engine", name)().compile(graph, precision="float32", threads=os.cpu_count() or 1)
 
@@ -120,9 +132,9 @@ def run_bound(given, work):
             lambda path: preprocessor.host(tf.io.read_file(path))[0], num_parallel_calls=os.cpu_count()
         )
         found = []
-        for batch in decoded.batch(32).prefetch(2):
+        for batch in decoded.batch(BATCH).prefetch(2):
             pixels = batch.numpy()
-            whole = np.concatenate([pixels, np.zeros((32 - len(pixels), *pixels.shape[1:]), np.uint8)])
+            whole = np.concatenate([pixels, np.zeros((BATCH - len(pixels), *pixels.shape[1:]), np.uint8)])
             found.append(run([whole])[0][: len(pixels)])
         return np.concatenate(found), np.array([names.index(file.parent.name) for file in files])
 
@@ -133,76 +145,6 @@ def run_bound(given, work):
 
 
 SIDES = {"tfpt": run_tfpt, "Keras": run_keras, "bound": run_bound}
-
-
-def prepare(given, work):
-    """Links the pictures into folders for training, validation and test; returns that folder and how many there are."""
-    source = Path(given.pictures) if given.pictures else generate(work / "generated", given.generated)
-    count = 0
-    for folder in sorted(path for path in source.iterdir() if path.is_dir()):
-        files = sorted(folder.iterdir())
-        ends = [
-            0,
-            int(SHARES["train"] * len(files)),
-            int((SHARES["train"] + SHARES["validation"]) * len(files)),
-            len(files),
-        ]
-        for part, start, end in zip(SHARES, ends, ends[1:], strict=False):
-            (work / "pictures" / part / folder.name).mkdir(parents=True)
-            for file in files[start:end]:
-                os.link(file, work / "pictures" / part / folder.name / file.name) if same_device(
-                    file, work
-                ) else shutil.copy(file, work / "pictures" / part / folder.name)
-                count += 1
-    return str(work / "pictures"), count
-
-
-def same_device(file, folder):
-    """Tells whether a hard link can be made."""
-    return file.stat().st_dev == folder.stat().st_dev
-
-
-def generate(folder, count):
-    """Writes JPEGs of 300 x 400 pixels: smooth noise with stripes, whose angle is the class."""
-    import numpy as np
-    from PIL import Image
-
-    random = np.random.default_rng(0)
-    y, x = np.mgrid[:300, :400]
-    for k in range(count):
-        angle = np.pi * (k % 4) / 4 + random.normal(0, 0.1)
-        stripes = 60 * np.sin((x * np.cos(angle) + y * np.sin(angle)) / random.uniform(6, 12))
-        noise = np.asarray(
-            Image.fromarray(random.integers(0, 255, (30, 40, 3), np.uint8)).resize((400, 300)), np.float32
-        )
-        path = folder / f"angle{k % 4}" / f"{k}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((noise / 2 + 64 + stripes[..., None]).clip(0, 255).astype(np.uint8)).save(path, quality=90)
-    return folder
-
-
-def child(given, side, epochs):
-    """Runs a side in a process of its own, with an empty cache but for weights; returns what it came to."""
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder) / "home"
-        home.mkdir()
-        weights = Path(os.environ.get("TFPT_HOME") or "~/.cache/tfpt").expanduser() / "weights"
-        if weights.is_dir():
-            (home / "weights").symlink_to(weights)
-        own = [
-            f"--{name}={getattr(given, name)}" for name in ("pictures", "backbone", "size", "batch", "engine", "solver")
-        ]
-        command = [sys.executable, __file__, f"--side={side}", f"--epochs={epochs}", f"--work={folder}", *own]
-        started = time.monotonic()
-        done = subprocess.run(
-            command,
-            env={**os.environ, "TFPT_HOME": str(home), "TFPT_OFFLINE": "1"},
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        seconds = time.monotonic() - started
-    return {**json.loads(done.stdout.rpartition(MARK)[2]), "program": seconds}
 
 
 def main():
@@ -216,6 +158,7 @@ def main():
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--engine", default="auto", help="auto, tensorflow or openvino; of tfpt and of the bound")
     parser.add_argument("--solver", default="gradient", help="gradient or exact: tfpt's --train.head_solver")
+    parser.add_argument("--unfreeze", default="none", help="none, or last:N, which trains so many groups as well")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--work", help=argparse.SUPPRESS)
@@ -223,26 +166,31 @@ def main():
     if given.side:
         given.epochs = int(given.epochs)
         given.size = given.size if given.size == "auto" else int(given.size)
-        print(MARK + json.dumps(SIDES[given.side](given, Path(given.work))))
+        answer(SIDES[given.side](given, Path(given.work)))
         return
     with tempfile.TemporaryDirectory() as folder:
         name = Path(given.pictures).name or "generated JPEGs"
-        given.pictures, count = prepare(given, Path(folder))
+        given.pictures, count = prepare(given.pictures, Path(folder), generated=given.generated)
         for epochs in map(int, given.epochs.split(",")):
-            found = {side: [] for side in SIDES}
+            remembered = Path(folder) / f"engines-{epochs}.json"
+            found = {side: [] for side in SIDES if side != "bound" or given.unfreeze == "none"}
+            own = [f"--epochs={epochs}", *(f"--{option}={getattr(given, option)}" for option in OWN)]
+            first = child(__file__, ["--side=tfpt", *own], remembered=remembered)
+            print(epochs, "first", first, flush=True)
             for number in range(given.rounds):
                 for side, runs in found.items():
-                    runs.append(child(given, side, epochs))
+                    runs.append(child(__file__, [f"--side={side}", *own], remembered=remembered))
                     print(epochs, number, side, runs[-1], flush=True)
-            write(given, found, epochs, f"{count:,} pictures ({name})")
+            write(given, found, first, epochs, f"{count:,} pictures ({name})")
 
 
-def write(given, found, epochs, data):
+def write(given, found, first, epochs, data):
     """Writes the section."""
     lines = [
         f"{data}, {given.backbone} at {given.size} pixels, batch {given.batch}, engine {given.engine}, head by {given.solver}. "
-        "Sides alternate, each run in a process of its own with an empty cache; ratios are of medians. "
-        f"`python benchmarks/frozen.py --backbone={given.backbone} --engine={given.engine} --solver={given.solver} --epochs={epochs}`",
+        "Sides alternate, each run in a process of its own with an empty cache; ratios are of medians. Which engine is fastest was "
+        f"found by a run before the first round, whose training took {first['training']:.1f} s. "
+        f"`python benchmarks/frozen.py --backbone={given.backbone} --engine={given.engine} --solver={given.solver} --unfreeze={given.unfreeze} --epochs={epochs}`",
         "",
     ]
     for title, key, unit, digits in (
@@ -255,12 +203,15 @@ def write(given, found, epochs, data):
         if key == "accuracy":
             told = f"tfpt - Keras = {100 * (middle['tfpt'] - middle['Keras']):+.1f} points"
         else:
-            told = f"Keras / tfpt = {middle['Keras'] / middle['tfpt']:.2f}, tfpt / bound = {middle['tfpt'] / middle['bound']:.2f}"
+            told = f"Keras / tfpt = {middle['Keras'] / middle['tfpt']:.2f}"
+            if "bound" in middle:
+                told += f", tfpt / bound = {middle['tfpt'] / middle['bound']:.2f}"
         lines += [f"### {title}: {told}", "", *table(values, unit=unit, digits=digits), ""]
     packages = ("tensorflow", "keras", "scikit-learn", *(["openvino"] if given.engine != "tensorflow" else []))
-    write_section(
-        f"Frozen trunk, {epochs} epochs, engine {given.engine}, head by {given.solver}", lines, packages=packages
-    )
+    title = f"Frozen trunk, {epochs} epochs, engine {given.engine}, head by {given.solver}"
+    if given.unfreeze != "none":
+        title = f"{given.unfreeze} groups unfrozen, {epochs} epochs, engine {given.engine}"
+    write_section(title, lines, packages=packages)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import pytest
 from toys import transformers_folder
 
 from tfpt import evaluate, export
-from tfpt.errors import UserError
 from tfpt.serving.servable import Servable
 
 TEXTS = ["a b", "d e , x", "b a d", "x x"]
@@ -20,21 +19,17 @@ def run(program, *arguments):
     return ended.value.code or 0
 
 
-@pytest.fixture
-def folder(tmp_path):
-    return transformers_folder.write_folder(tmp_path / "bert", "bert", id2label={"0": "good", "1": "bad", "2": "ugly"})
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bert") / "bert"
+    return transformers_folder.write_folder(folder, "bert", id2label={"0": "good", "1": "bad", "2": "ugly"})
 
 
-@pytest.fixture
-def exported(folder, tmp_path, capfd):
-    code = run(
-        export,
-        "--task=text_classification",
-        f"--backbone=hf:{folder}",
-        f"--output.model_dir={tmp_path / 'model'}",
-    )
-    assert code == 0, capfd.readouterr()
-    return tmp_path / "model"
+@pytest.fixture(scope="module")
+def exported(folder):
+    model = folder.parent / "model"
+    assert run(export, "--task=text_classification", f"--backbone=hf:{folder}", f"--output.model_dir={model}") == 0
+    return model
 
 
 def test_a_fine_tuned_folder_becomes_a_bundle_with_its_classes_and_without_training(folder, exported):
@@ -63,7 +58,8 @@ def test_its_accuracy_is_measured_on_data_with_fewer_classes_in_another_order(ex
     assert metrics["test"]["accuracy"]["value"] == 1.0
 
 
-def test_a_new_head_without_data_and_a_trunk_without_head_are_refused(folder, tmp_path, capfd):
+def test_a_new_head_without_data_and_a_trunk_without_head_are_refused(tmp_path, capfd):
+    folder = transformers_folder.write_folder(tmp_path / "bert", "bert", id2label={"0": "a", "1": "b", "2": "c"})
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "architectures": ["BertModel"]}))
     assert run(export, "--task=text_classification", f"--backbone=hf:{folder}") == 2
@@ -72,21 +68,31 @@ def test_a_new_head_without_data_and_a_trunk_without_head_are_refused(folder, tm
     assert "--backbone=hf:FOLDER" in capfd.readouterr().err
 
 
-def test_token_classifiers_keep_their_tags(tmp_path, capfd):
+@pytest.fixture
+def tagger(tmp_path):
     tags = {"0": "O", "1": "B-PER", "2": "I-PER"}
-    folder = transformers_folder.write_folder(tmp_path / "ner", "distilbert", "TokenClassification", id2label=tags)
-    wrong = run(export, "--task=text_classification", f"--backbone=hf:{folder}")
+    return transformers_folder.write_folder(tmp_path / "ner", "distilbert", "TokenClassification", id2label=tags)
+
+
+def test_token_classifiers_are_of_another_task(tagger, capfd):
+    wrong = run(export, "--task=text_classification", f"--backbone=hf:{tagger}")
     assert (wrong, "gives a class for each token" in capfd.readouterr().err) == (2, True)
+
+
+@pytest.mark.slow
+def test_token_classifiers_keep_their_tags(tagger, tmp_path, capfd):
     code = run(
-        export, "--task=token_classification", f"--backbone=hf:{folder}", f"--output.model_dir={tmp_path / 'ner_model'}"
+        export, "--task=token_classification", f"--backbone=hf:{tagger}", f"--output.model_dir={tmp_path / 'ner_model'}"
     )
     assert code == 0, capfd.readouterr()
     answers = Servable.load(tmp_path / "ner_model").predict({"text": [b"a b d", b""]})
     assert set(answers["label"].reshape(-1)) <= {b"", b"PER"}
 
 
-@pytest.mark.parametrize("names", [("good", "bad", "ugly"), ("LABEL_0", "LABEL_1", "LABEL_2")])
-def test_training_goes_on_with_the_head_of_the_checkpoint(fit, tmp_path, names):
+@pytest.mark.parametrize(
+    "names", [("good", "bad", "ugly"), pytest.param(("LABEL_0", "LABEL_1", "LABEL_2"), marks=pytest.mark.slow)]
+)
+def test_training_goes_on_with_the_head_of_the_checkpoint(fit, exported, tmp_path, names):
     folder = transformers_folder.write_folder(
         tmp_path / "bert", "bert", id2label={str(k): name for k, name in enumerate(names)}
     )
@@ -101,27 +107,6 @@ def test_training_goes_on_with_the_head_of_the_checkpoint(fit, tmp_path, names):
     trained = fit(tmp_path, task_options={"head": "checkpoint"}, **options).model
     assert trained.state["classes"] == (["good", "bad", "ugly"] if "good" in names else ["bad", "good", "ugly"])
     # with next to no learning rate, what is served is what the checkpoint answers
-    assert (
-        run(export, "--task=text_classification", f"--backbone=hf:{folder}", f"--output.model_dir={tmp_path / 'x'}")
-        == 0
-    )
     raw = {"text": [text.encode() for text in TEXTS]}
-    wanted = Servable.load(tmp_path / "x").predict(raw)["scores"]
+    wanted = Servable.load(exported).predict(raw)["scores"]
     np.testing.assert_allclose(trained.predict(raw)["scores"], wanted, atol=1e-4)
-
-
-def test_a_run_answers_texts_and_tables_of_them(fit, tmp_path):
-    import pandas
-
-    file = tmp_path / "pairs.csv"
-    rows = [(f"{a} first", f"{a} second", "yn"[k % 2]) for k, a in enumerate("abcdefghijklmnopqrstuvwx")]
-    table = pandas.DataFrame(rows, columns=["sentence1", "sentence2", "label"])
-    table.to_csv(file, index=False)
-    options = {"task": "text_classification", "backbone": "tiny:transformer", "image_size": "auto", "epochs": 0}
-    run = fit(tmp_path, data=f"csv:{file}", **options)
-    pairs = [("a first", "a second"), {"text": "b first", "text_pair": "b second"}]
-    found = run.predict(pairs)["scores"]
-    frame = pandas.DataFrame({"text_pair": ["a second", "b second"], "text": ["a first", "b first"]})
-    np.testing.assert_array_equal(run.predict(frame)["scores"], found)
-    with pytest.raises(UserError, match="example 0: the model reads text, text_pair; give a tuple of 2"):
-        run.predict(["alone"])

@@ -18,8 +18,8 @@ MODULES = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 RANKS = {
-    "server": 4,
-    **dict.fromkeys(("training", "evaluation", "serving"), 3),
+    **dict.fromkeys(("compression", "server"), 4),
+    **dict.fromkeys(("training", "evaluation", "serving", "formats"), 3),
     **dict.fromkeys(("tasks", "backbones", "preprocessors", "data", "augment", "weights", "engines", "trackers"), 2),
     **dict.fromkeys(("layers", "metrics"), 1),
 }
@@ -158,6 +158,7 @@ def test_the_core_and_every_component_import_with_the_extras_hidden():
     script = """
 import sys
 hidden = {"keras_hub", "tensorflow_text", "tensorflow_hub", "tf_keras", "pyarrow", "tokenizers", "sentencepiece", "huggingface_hub", "openvino"}
+hidden |= {"ai_edge_litert", "ai_edge_quantizer", "tf2onnx", "onnx", "onnxruntime"}
 hidden |= {"datasets", "tensorflow_datasets", "pandas", "mlflow", "wandb", "seqeval", "starlette", "uvicorn", "prometheus_client"}
 class Hide:
     def find_spec(self, name, path=None, target=None):
@@ -168,7 +169,7 @@ from tfpt import registry
 for kind in registry.ROOMS:
     for name in registry.names(kind):
         registry.find(kind, name)
-import tfpt.run, tfpt.publish, tfpt.serving.bundle, tfpt.evaluation.on_data, tfpt.training.fit
+import tfpt.run, tfpt.publish, tfpt.compress, tfpt.serving.bundle, tfpt.evaluation.on_data, tfpt.training.fit
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
 

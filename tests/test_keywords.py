@@ -23,6 +23,12 @@ def test_bare_names_groups_and_dataclasses(monkeypatch):
     assert type(one.train.epochs) is int
 
 
+def test_a_bare_name_stays_whose_it_was_when_another_group_gets_it():
+    one = made(warmup=0.25, export={"warmup": "none"})
+    assert (one.optim.warmup, one.export.warmup) == (0.25, "none")
+    assert made(warmup=0.25).export.warmup == "synthetic"
+
+
 def test_component_settings():
     one = made(
         task_options={"dropout": 0.5},

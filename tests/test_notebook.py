@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+import tfpt.run
 from tfpt.errors import Preempted, UserError
 from tfpt.evaluation import inline
 from tfpt.training import tracking
@@ -74,8 +75,23 @@ def test_an_interrupted_cell_returns_the_run_so_far(fit, pictures, tmp_path, mon
 
 
 @pytest.mark.parametrize(("error", "notebook"), [(KeyboardInterrupt, False), (Preempted, True)])
-def test_elsewhere_ctrl_c_stops_the_program(fit, pictures, tmp_path, monkeypatch, stopped, error, notebook):
+def test_elsewhere_ctrl_c_stops_the_program(fit, tmp_path, monkeypatch, error, notebook):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "status.json").write_text('{"state": "interrupted"}')
     monkeypatch.setattr(builtins, "__IPYTHON__", notebook, raising=False)
-    stopped(error())
+
+    def pressed(experiment, console):
+        raise error
+
+    monkeypatch.setattr(tfpt.run, "fit_experiment", pressed)
     with pytest.raises(error):
-        fit(tmp_path, data=f"folder:{pictures}", epochs=0, publish=False)
+        fit(tmp_path, data="digits")
+
+
+def test_a_run_that_was_never_begun_returns_nothing(fit, tmp_path, monkeypatch):
+    monkeypatch.setattr(builtins, "__IPYTHON__", True, raising=False)
+    monkeypatch.setattr(
+        tfpt.run, "fit_experiment", lambda experiment, console: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, data="digits")

@@ -1,13 +1,17 @@
 """Whole runs from Python."""
 
+import dataclasses
+import io
 import json
 import random
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
+import pandas
 import pytest
 import tensorflow as tf
 
@@ -60,6 +64,7 @@ def test_files_and_bytes_are_answered(trained, pictures, tmp_path):
     file = next((pictures / "red").iterdir())
     answer = trained.predict([file, str(file), file.read_bytes()])
     assert len(set(answer["label"].tolist())) == 1
+    assert trained.predict(pandas.DataFrame({"path": [str(file)]}))["label"] == answer["label"][:1]
     copy = trained.export(tmp_path / "copy")
     assert (copy / "saved_model.pb").is_file()
     with pytest.raises(UserError, match="cannot be written"):
@@ -203,3 +208,59 @@ def test_too_many_bad_files_stop_the_run_and_few_are_left_out(fit, pictures, tmp
     allowed = {"max_bad_fraction": 0.1, "cache": "off", "epochs": 0, "publish": False}
     run = fit(tmp_path / "allowed", data=f"folder:{tmp_path / 'data'}", **allowed)
     assert run.metrics["failed"] == ["blue/4.png", "red/3.png"]
+
+
+def test_a_run_is_loaded_from_its_folder(trained, tmp_path):
+    run = tfpt.load(trained.folder)
+    assert (run.metrics, run.history, run.model_folder) == (trained.metrics, trained.history, trained.model_folder)
+    assert run.experiment == trained.experiment
+    with pytest.raises(UserError, match="holds no finished run"):
+        tfpt.load(tmp_path)
+
+
+def test_a_name_is_that_of_the_run(monkeypatch):
+    made = []
+    monkeypatch.setattr(tfpt.run, "fit_experiment", lambda experiment, console: made.append(experiment))
+    toy = {"task": "image_classification", "data": "digits", "backbone": "tiny:conv"}
+    tfpt.fit(**toy, name="mine", optim={"name": "sgd"}, output={"report_examples": 0})
+    assert (made[0].output.name, made[0].output.run_dir, made[0].optim.name) == ("mine", "runs/mine", "sgd")
+    assert made[0].output.report_examples == 0
+    with pytest.raises(UserError, match=r'name=sgd: .* write optim=\{"name": "sgd"\}'):
+        tfpt.fit(**toy, name="sgd")
+    with pytest.raises(UserError, match="name is given twice"):
+        tfpt.fit(**toy, name="mine", output={"name": "other"})
+    with pytest.raises(UserError, match="head_solver=exact solves the task's own loss"):
+        tfpt.fit(**toy, loss=print, head_solver="exact")
+
+
+def test_lists_and_tables_of_examples_are_asked_by_feature(trained, monkeypatch):
+    asked = []
+
+    def predict(raw):
+        asked.append(raw)
+        return {"label": np.array([b"x"] * len(next(iter(raw.values()))))}
+
+    pair = SimpleNamespace(raw_features=("text", "text_pair"))
+    run = dataclasses.replace(trained)  # whose model was not loaded yet
+    monkeypatch.setattr(tfpt.Run, "model", SimpleNamespace(preprocessors={"trunk": pair}, predict=predict))
+    found = run.predict([("a", "b"), {"text_pair": b"d", "text": "c", "label": 1}])
+    assert found["label"].tolist() == [b"x", b"x"]
+    wanted = [{"text": [b"a", b"c"], "text_pair": [b"b", b"d"]}]
+    assert asked == wanted
+    asked.clear()
+    run.predict(pandas.DataFrame({"text_pair": ["b", "d"], "label": [0, 1], "text": ["a", "c"]}))
+    assert asked == wanted
+    with pytest.raises(UserError, match="example 0: the model reads text, text_pair; give a tuple of 2"):
+        run.predict(["alone"])
+
+
+def test_what_the_numbers_rest_on_is_said_aloud(trained):
+    said = (trained.folder / "log.txt").read_text()
+    assert (
+        "Primary metric: accuracy (--task.metric=auto); the weights that are best by it on validation are kept." in said
+    )
+    stream = io.StringIO()
+    tfpt.run.tell(trained, tfpt.console.Console(stream=stream, quiet=True))
+    assert stream.getvalue().startswith("warning: ")
+    assert "Fewer than 10 test examples in 3 of 3 classes, so their numbers are rough: blue (" in stream.getvalue()
+    assert "Fewer than 10 test examples" in trained._repr_html_()

@@ -19,11 +19,17 @@ def test_the_best_seed_is_chosen_on_validation():
 
 def test_mean_and_range_are_those_of_the_runs():
     found = seeds.spread([metrics(0.5), metrics(1.0), metrics(0.75)])
-    assert found["test"]["m"] == {"value": pytest.approx(1.75), "low": 1.5, "high": 2.0}
+    assert found["test"]["m"] == {
+        "value": pytest.approx(1.75),
+        "low": 1.5,
+        "high": 2.0,
+        "deviation": pytest.approx(0.25),
+    }
 
 
-def test_several_seeds_train_several_runs_and_export_the_best(fit, pictures, tmp_path):
-    options = {"data": f"folder:{pictures}", "epochs": 0, "seeds": (0, 3)}
+@pytest.mark.parametrize("publish", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_several_seeds_train_several_runs_and_export_the_best(fit, pictures, tmp_path, publish):
+    options = {"data": f"folder:{pictures}", "epochs": 0, "seeds": (0, 3), "publish": publish}
     run = fit(tmp_path, **options)
     values = [
         json.loads((tmp_path / "run" / f"seed-{seed}" / "metrics.json").read_text())["test"]["accuracy"]["value"]
@@ -33,11 +39,11 @@ def test_several_seeds_train_several_runs_and_export_the_best(fit, pictures, tmp
     assert (found["low"], found["high"]) == (min(values), max(values))
     assert found["value"] == pytest.approx(sum(values) / 2)
     assert run.metrics["best_seed"] in (0, 3)
-    assert [folder.name for folder in (tmp_path / "models").iterdir()] == ["1"]
-    assert run.model_folder == (tmp_path / "models" / "1").resolve()
+    assert [folder.name for folder in (tmp_path / "models").glob("*")] == ["1"] * publish
+    assert run.model_folder == ((tmp_path / "models" / "1").resolve() if publish else None)
     again = fit(tmp_path, **options)  # nothing is left to do
     assert (again.metrics["test"], again.model_folder) == (run.metrics["test"], run.model_folder)
-    assert [folder.name for folder in (tmp_path / "models").iterdir()] == ["1"]
+    assert [folder.name for folder in (tmp_path / "models").glob("*")] == ["1"] * publish
 
 
 def test_an_export_of_seeds_that_were_not_trained_says_so(tmp_path):

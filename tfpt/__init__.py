@@ -6,7 +6,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "fit": "tfpt.run",
-    "load": "tfpt.run",
+    "load": "tfpt.trained_run",
     "Run": "tfpt.run",
     "Servable": "tfpt.serving.servable",
     "Experiment": "tfpt.config",

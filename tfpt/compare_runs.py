@@ -12,7 +12,7 @@ from tfpt import config, flagfile
 from tfpt.errors import UserError
 from tfpt.fields import settings_of
 
-_NO_DIFFERENCE = re.compile(r"output\..*|export\..*|train\.(seeds?|checkpoint_\w+|keep_checkpoints)")
+_NO_DIFFERENCE = re.compile(r"output\..*|export\..*|input\.fold|train\.(seeds?|checkpoint_\w+|keep_checkpoints)")
 """Flags in which the runs of one experiment may differ: seeds, and where and how results are kept."""
 
 LEVEL = 0.95
@@ -193,10 +193,10 @@ def as_json(table: Table) -> list[dict[str, Any]]:
 
 
 def _below(folder: Path) -> list[Path]:
-    """Returns the run folders of a folder; those of the seeds instead of the one that holds them."""
-    seeds = sorted((file.parent for file in folder.glob("seed-*/experiment.flags")), key=_natural)
-    if seeds:
-        return seeds
+    """Returns the run folders of a folder; those of the seeds or folds instead of the one that holds them."""
+    members = [file.parent for kind in ("seed", "fold") for file in folder.glob(f"{kind}-*/experiment.flags")]
+    if members:
+        return sorted(members, key=_natural)
     if (folder / "experiment.flags").is_file():
         return [folder]
     below = (path for path in folder.iterdir() if path.is_dir() and not path.is_symlink() and path.name[0] != ".")
@@ -229,20 +229,21 @@ def _flags(folder: Path) -> dict[str, str]:
 
 
 def _grouped(runs: Sequence[Measured]) -> tuple[list[list[Measured]], list[str]]:
-    """Puts the seeds of an experiment together; of the same seed twice the one that was measured last counts."""
-    groups: dict[tuple[tuple[str, str], ...], dict[str, Measured]] = {}
+    """Puts the seeds and folds of an experiment together; of the same twice the one that was measured last counts."""
+    groups: dict[tuple[tuple[str, str], ...], dict[tuple[str, str], Measured]] = {}
     notes = []
     for run in runs:
         settings = tuple(sorted((flag, text) for flag, text in run.flags.items() if not _NO_DIFFERENCE.fullmatch(flag)))
         group, seed = groups.setdefault(settings, {}), run.flags.get("train.seed", "")
-        if seed in group:
-            first, last = sorted((group[seed], run), key=lambda one: (one.folder / "metrics.json").stat().st_mtime_ns)
+        member = seed, run.flags.get("input.fold", "")
+        if member in group:
+            first, last = sorted((group[member], run), key=lambda one: (one.folder / "metrics.json").stat().st_mtime_ns)
             notes.append(
                 f"{first.folder} and {last.folder} are the same experiment with seed {seed}; the second counts."
             )
-            group[seed] = last
+            group[member] = last
         else:
-            group[seed] = run
+            group[member] = run
     return [list(group.values()) for group in groups.values()], notes
 
 
@@ -287,18 +288,18 @@ def _student(freedom: int) -> float:
 
 def _name(group: Sequence[Measured]) -> str:
     names = [run.folder.resolve() for run in group]
-    parents = {path.parent.name for path in names if path.name.startswith("seed-")}
+    parents = {path.parent.name for path in names if path.name.startswith(("seed-", "fold-"))}
     return parents.pop() if len(parents) == 1 else names[0].name
 
 
 def _what_ends_are(rows: Sequence[Row], spread: str, split: str) -> list[str]:
     over_seeds = {
-        "interval": "95 % interval of the mean over seeds (Student's t)",
-        "range": "smallest and largest over seeds",
+        "interval": "95 % interval of the mean over seeds or folds (Student's t)",
+        "range": "smallest and largest over seeds or folds",
     }
     said = []
     if any(len(row.runs) > 1 for row in rows):
-        said.append(f"several seeds: mean, and {over_seeds[spread]}")
+        said.append(f"several seeds or folds: mean, and {over_seeds[spread]}")
     if any(len(row.runs) == 1 and value.low is not None for row in rows for value in row.values.values()):
         said.append(f"one seed: 95 % interval over {split} examples")
     return [f"In brackets, {'; '.join(said)}."] if said else []

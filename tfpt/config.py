@@ -14,9 +14,12 @@ from tfpt import registry
 from tfpt.errors import UserError
 
 Auto = Literal["auto"]
+All = Literal["all"]
 
 
-def setting(default: Any, help: str, *, choices: tuple[str, ...] = (), hidden: bool = False) -> Any:
+def setting(
+    default: Any, help: str, *, choices: tuple[str, ...] = (), hidden: bool = False, in_group: bool = False
+) -> Any:
     """Returns a dataclass field that becomes a flag.
 
     Args:
@@ -24,14 +27,36 @@ def setting(default: Any, help: str, *, choices: tuple[str, ...] = (), hidden: b
         help: one or two sentences for `--help`.
         choices: the words that are allowed, where it is a fixed list.
         hidden: left out of `--help`.
+        in_group: `tfpt.fit` takes it with its group only (`export={"warmup": "none"}`), as the bare name is another's.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "hidden": hidden})
+    metadata = {"help": help, "choices": choices, "hidden": hidden, "in_group": in_group}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def check(condition: bool, sentence: str) -> None:
     """Raises `ValueError(sentence)` unless the condition holds; for `__post_init__`."""
     if not condition:
         raise ValueError(sentence)
+
+
+def intensity_window(text: str) -> tuple[str, float, float]:
+    """Returns the word of `--input.intensity` and its two numbers: of `auto`, percentiles; of `full`, 0 and 65535.
+
+    Raises:
+        ValueError: it is not written as the flag is.
+    """
+    word, _, argument = text.partition(":")
+    fixed = {"auto": (0.1, 99.9), "full": (0.0, 65535.0)}
+    if word in fixed and not argument:
+        return word, *fixed[word]
+    most = {"percentile": 100, "range": 65535}.get(word, 0)
+    numbers = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*,\s*(\d+(?:\.\d+)?)\s*", argument)
+    low, high = map(float, numbers.groups()) if numbers else (0.0, 0.0)
+    check(
+        low < high <= most,
+        f"intensity: {text} is not auto, full, percentile:LOW,HIGH (from 0 to 100) or range:LOW,HIGH (from 0 to 65535), LOW below HIGH",
+    )
+    return word, low, high
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +72,11 @@ class Input:
         "stretch: the whole picture, aspect ratio lost; crop: its largest centred square; pad: the whole picture with black bars.",
         choices=("stretch", "crop", "pad"),
     )
+    intensity: str = setting(
+        "auto",
+        "Which samples of 16-bit pictures become black and white: full (0 and 65535), range:LOW,HIGH, percentile:1,99 (of the training "
+        "pictures), or auto (full where they use over half of that, else percentile:0.1,99.9). Pictures of 8 bits stay as they are.",
+    )
     split: tuple[int, ...] = setting(
         (70, 15, 15), "Percent of examples for train, validation and test, where the data has no split of its own."
     )
@@ -55,6 +85,17 @@ class Input:
     group: str = setting(
         "",
         r"Regular expression on the example's name; examples with equal matches (of group 1, if there is one) stay in one split: ^(patient\d+)_.",
+    )
+    folds: int = setting(
+        0, "Cross-validation: divide the examples into this many folds, each of which is the test split once; 0: off."
+    )
+    fold: int | All = setting(
+        "all",
+        "Which fold is the test split, from 0; all: train once with each, and put their test predictions together.",
+    )
+    limit: int = setting(
+        0,
+        "For a first try: keep so many examples in all, of each split and class its share, the same ones each time; 0: all.",
     )
     examples_per_class: int = setting(
         0, "Keep this many training examples of each class; 0: all. Validation and test stay whole."
@@ -109,6 +150,15 @@ class Input:
             len(self.split) == 3 and sum(self.split) == 100 and min(self.split) >= 0 and self.split[0] > 0,
             f"split: {','.join(map(str, self.split))} is not three percentages that add up to 100, such as 70,15,15",
         )
+        intensity_window(self.intensity)
+        check(self.folds == 0 or self.folds >= 2, f"folds: {self.folds} is not at least 2, or 0")
+        check(not self.folds or not self.splits, "folds: --input.splits gives another split; leave one of the two out")
+        check(
+            self.fold == "all" or 0 <= int(self.fold) < self.folds,
+            f"fold: {self.fold} is none of the folds, "
+            + (f"0 to {self.folds - 1}" if self.folds else "since there is no --input.folds"),
+        )
+        check(self.limit >= 0, f"limit: {self.limit} is negative")
         check(self.examples_per_class >= 0, f"examples_per_class: {self.examples_per_class} is negative")
         for name in ("split_seed", "examples_seed"):
             check(abs(getattr(self, name)) < 2**63, f"{name}: {getattr(self, name)} does not fit into 64 bits")
@@ -373,14 +423,38 @@ class Export:
     require: str = setting(
         "", 'Publish only if this holds on the test split, else exit with code 3: "accuracy>=0.9"; several with commas.'
     )
-    version: str = setting("next", "Version folder: next, or a number.")
+    version: str = setting("next", "Version folder: next, a number, or time (the seconds since 1970).")
     publish: bool = setting(True, "Export a served model after training and prove it equal.")
+    input_name: tuple[str, ...] = setting(
+        (),
+        "What clients that exist already call the model's raw input: NAME, or text=NAME,text_pair=NAME where it takes two.",
+    )
+    warmup: str = setting(
+        "synthetic",
+        "Requests in the bundle that TensorFlow Serving runs when it loads it: synthetic, examples (eight of the training data: whoever gets the "
+        "model can read them) or none.",
+        choices=("synthetic", "examples", "none"),
+        in_group=True,
+    )
+    formats: tuple[str, ...] = setting(
+        ("saved_model",),
+        "File formats of the model, several with commas: saved_model (always), litert (extra edge), onnx (extra onnx), keras; files are in the "
+        "bundle's assets.extra/formats.",
+    )
 
     def __post_init__(self) -> None:
         check(
-            self.version == "next" or (self.version.isdigit() and int(self.version) > 0),
-            f"version: {self.version} is not next or a number from 1",
+            self.version in ("next", "time") or (self.version.isdigit() and int(self.version) > 0),
+            f"version: {self.version} is not next, time or a number from 1",
         )
+        for name in self.input_name:
+            check(
+                bool(re.fullmatch(r"([A-Za-z]\w*=)?[A-Za-z]\w*", name, re.ASCII)),
+                f"input_name: {name} is not NAME or FEATURE=NAME, of letters, digits and _",
+            )
+        known = registry.names("format")
+        for name in self.formats:
+            check("." in name or name in known, f"formats: {name} is none of {', '.join(known)}")
 
 
 GROUPS: Mapping[str, type] = MappingProxyType(

@@ -41,6 +41,7 @@ class Console:
         self.log: Path | None = None
         self._stream = stream
         self._clock = clock
+        self._started = clock()
         self._waiting: collections.deque[str] = collections.deque(maxlen=_KEPT_BEFORE_LOG)
         self._line: _Line | None = None
         if log is not None:
@@ -56,6 +57,10 @@ class Console:
         self.log = path
         waiting, self._waiting = self._waiting, collections.deque(maxlen=_KEPT_BEFORE_LOG)
         self._append("".join(waiting))
+
+    def seconds(self) -> float:
+        """Returns the seconds since it was made, which a program does first."""
+        return self._clock() - self._started
 
     def say(self, text: str) -> None:
         """Says one or several lines."""
@@ -164,6 +169,7 @@ class Training:
         loss: float,
         metric: tuple[str, float] | None = None,
         examples_per_second: float = 0.0,
+        time: str = "",
     ) -> None:
         """Shows the state after an update.
 
@@ -173,6 +179,7 @@ class Training:
             loss: of training, the latest.
             metric: name and value of the primary metric on validation, once there is one.
             examples_per_second: training examples; 0: not known yet.
+            time: where it goes, in words.
         """
         now = self._clock()
         if self._first is None:
@@ -186,6 +193,7 @@ class Training:
                 if examples_per_second >= 10
                 else f"{examples_per_second:.1f} examples/s"
             )
+        parts += [time] if time else []
         first, start = self._first
         if first < step < self._steps:
             parts.append(f"{_duration((now - start) * (self._steps - step) / (step - first))} left")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from tfpt import app, flagfile, flags, record, registry
+from tfpt import app, flagfile, flags, record, registry, writable
 from tfpt.config import Input, check, setting
 from tfpt.console import Console
 from tfpt.errors import UserError
@@ -59,6 +59,7 @@ def _evaluate(parsed: flags.Parsed, console: Console) -> None:
         raise UserError("--model is missing: write --model=saved_models/NAME, or --flagfile=FILE of its experiment.")
     if parsed.data is None:
         raise UserError("--data is missing: write --data=folder:PATH with a folder a class.")
+    writable.check_folder(Path(options.output or "evaluations"), flag="--evaluate.output")
     source = parsed.data.make()
     source.info()  # a mistake in it is told before TensorFlow loads
     app.start_tensorflow(parsed.options["runtime"].threads)

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfpt import __version__, startup
+from tfpt import __version__, formats, startup
 from tfpt.config import DEFAULT_TRUNK, Component, Export, Input, Output
 from tfpt.console import Console
 from tfpt.errors import UserError
@@ -57,14 +57,18 @@ def export_checkpoint(
         RuntimeError: the proof failed; nothing is published.
     """
     startup.start_tensorflow()
-    from tfpt.serving import bundle, parity
+    from tfpt.formats import _written
+    from tfpt.serving import bundle, deployment, parity
     from tfpt.serving.servable import EXTRA, Servable
     from tfpt.training.assembly import assemble
     from tfpt.training.setting import checkpoint_head
 
+    formats.check_installed(export.formats)
     made, trunk = task.make(), backbone.make()
     if export.require:
         raise UserError(f"--export.require={export.require} is asked of a test split, and there is no --data.")
+    if export.warmup == "examples":
+        raise UserError("--export.warmup=examples: without --data there are none; write synthetic or none.")
     for file in dict.fromkeys((*trunk.spec_files(), *trunk.weight_files())):
         fetch(file, offline=offline, console=console)
     if trunk.spec().modality != "text" or "text" not in made.modalities:
@@ -85,17 +89,24 @@ def export_checkpoint(
     servable = Servable.of(
         task=made, state=state, model=assembly.model, trunks=assembly.trunks, preprocessors=parts["preprocessors"]
     )
+    servable = dataclasses.replace(servable, input_names=bundle.input_names(export.input_name, servable.features()))
     raw = [{name: text.encode() for name in preprocessor.raw_features} for text in TEXTS]
     answers = servable.predict({name: [one[name] for one in raw] for name in raw[0]}, batch_size=len(raw))
     folder = Path(output.model_dir or f"saved_models/{output.name or _name(backbone)}")
     with bundle.publishing(folder, export.version) as (partial, final):
         console.say("Exporting and proving the export equal in a fresh process ...")
-        bundle.save(servable, partial, model_name=folder.name)
-        found = parity.prove(partial, raw, answers, batch_size=len(raw), libraries=sorted(preprocessor.libraries))
+        warmup = () if export.warmup == "none" else None
+        bundle.save(servable, partial, model_name=folder.name, warmup=warmup)
+        libraries = sorted(preprocessor.libraries)
+        found = parity.prove(
+            partial, raw, answers, batch_size=len(raw), libraries=libraries, input_names=servable.input_names
+        )
         if not found.passed:
             raise RuntimeError(
                 f"the exported model does not answer as the checkpoint does: {found.reason}; it was not published"
             )
+        deployment.deploy(servable, partial / EXTRA, name=folder.name)
+        _written.write(export.formats, servable, partial, raw, console=console)
         spec = trunk.spec()
         card = (
             f"# {folder.name}\n\n{task}, exported with tfpt {__version__} from {backbone} as it was fine-tuned; nothing was measured.\n\n"

@@ -52,6 +52,10 @@ class Bare:
         "", "The pretrained network it stands on: NAME:ARGUMENT; several: left=NAME:A,right=NAME:B."
     )
     model: str = setting("", "An exported model: its folder, or one of its version folders.")
+    compress: str = setting(
+        "",
+        "How `tfpt compress` makes a model smaller: quantize:int8, quantize:float16, quantize:dynamic, prune:0.5 or distill.",
+    )
     text: str = setting("", "A text for `tfpt predict` to answer; two texts with ||| between them.")
     trust: str = setting("", "Package outside tfpt whose code a model may use; several with commas.")
     dry_run: bool = setting(False, "Walk one example through every station, print shapes and ranges, and stop.")
@@ -89,6 +93,7 @@ class Parsed:
     paths: tuple[str, ...] = ()
     flagfile: Path | None = None
     model: str = ""
+    compress: str = ""
     text: str = ""
     trust: tuple[str, ...] = ()
     dry_run: bool = False
@@ -169,7 +174,7 @@ def parse(
         paths=tuple(paths),
         flagfile=flagfile,
         trust=tuple(filter(None, bare.trust.split(","))),
-        **{name: getattr(bare, name) for name in ("model", "text", "dry_run", "offline", "json", "debug")},
+        **{name: getattr(bare, name) for name in ("model", "compress", "text", "dry_run", "offline", "json", "debug")},
     )
 
 

@@ -66,7 +66,10 @@ def experiment_from_kwargs(*, task: Any, data: Any, backbone: Any, **options: An
 
 def _find_field(name: str) -> tuple[str, str]:
     """Returns the flag group and the field that a bare keyword names."""
-    fields = {group: [field.name for field in dataclasses.fields(cls)] for group, cls in config.GROUPS.items()}
+    fields = {
+        group: [field.name for field in dataclasses.fields(cls) if not field.metadata["in_group"]]
+        for group, cls in config.GROUPS.items()
+    }
     owners = [group for group, names in fields.items() if name in names]
     if len(owners) == 1:
         return owners[0], name

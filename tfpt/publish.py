@@ -2,12 +2,15 @@
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfpt import __version__, record
+from tfpt import record
 from tfpt.console import Console
 from tfpt.errors import UserError
+
+_WARMUP_EXAMPLES = 8
 
 if TYPE_CHECKING:
     from tfpt.evaluation.scoring import Scores
@@ -29,9 +32,12 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
             published.
     """
     from tfpt.evaluation import gate, measure
+    from tfpt.evaluation.environment import environment
     from tfpt.evaluation.results import as_json, write_results
     from tfpt.evaluation.scoring import score
-    from tfpt.serving import bundle, parity
+    from tfpt.formats import _written
+    from tfpt.serving import bundle, deployment, parity
+    from tfpt.serving.model_card import model_card
     from tfpt.serving.servable import EXTRA, Servable
     from tfpt.training.blow_up import recovery_notes
     from tfpt.training.fit import check_failed
@@ -45,7 +51,8 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
         trunks=trained.assembly.trunks,
         preprocessors=setting.preprocessors,
     )
-    servable = _calibrated(servable, setting, console)
+    names = bundle.input_names(experiment.export.input_name, servable.features())
+    servable = dataclasses.replace(_calibrated(servable, setting, console), input_names=names)
     state, primary = servable.state, setting.task.primary_of(servable.state)
     proving = next(name for name in ("test", "validation", "train") if len(getattr(splits, name)))
     whole = parity.choose(getattr(splits, proving), seed=experiment.train.seed)
@@ -81,6 +88,7 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
         "higher_is_better": primary.higher_is_better,
         **{name: measure.measure(servable, scores) for name, scores in scored.items()},
         "examples": {"train": len(splits.train), **{name: len(scores.examples) for name, scores in scored.items()}},
+        **({"limit": experiment.input.limit} if experiment.input.limit else {}),
         "failed": sorted(setting.index.names[k] for k in setting.prepared.failed),
     }
     if scored:
@@ -93,16 +101,20 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
             started = time.monotonic()
             with bundle.publishing(Path(experiment.output.model_dir), experiment.export.version) as (partial, final):
                 console.say("Exporting and proving the export equal in a fresh process ...")
-                bundle.save(servable, partial, model_name=Path(experiment.output.model_dir).name)
-                _prove(setting, partial, proof, metrics, console)
+                name = Path(experiment.output.model_dir).name
+                bundle.save(servable, partial, model_name=name, warmup=_warmup(setting))
+                _prove(setting, partial, proof, metrics, console, input_names=names)
+                deployment.deploy(servable, partial / EXTRA, name=name)
                 timings["export and proof"] = time.monotonic() - started
                 if requirements:
                     gate.check_requirements(requirements, {n: v["value"] for n, v in metrics["test"].items()})
+                raw = measure.raw_examples(setting.source, proof.examples[proof.chosen], setting.preprocessors.values())
+                metrics |= _written.write(experiment.export.formats, servable, partial, raw, console=console)
                 record.write_flagfile(experiment, partial / EXTRA / "experiment.flags")
                 (partial / EXTRA / "metrics.json").write_text(
                     as_json(metrics), encoding="utf-8", errors="surrogateescape"
                 )
-                card = model_card(setting, metrics)
+                card = model_card(setting, metrics, timings=timings, machine=environment())
                 (partial / EXTRA / "model_card.md").write_text(card, encoding="utf-8", errors="surrogateescape")
     finally:
         write_results(
@@ -141,13 +153,42 @@ def _calibrated(servable: "Servable", setting: "Setting", console: Console) -> "
     return servable.with_state(state)
 
 
-def _prove(setting: "Setting", bundle: Path, scores: "Scores", metrics: dict[str, Any], console: Console) -> None:
+def _warmup(setting: "Setting") -> list[dict[str, bytes]] | None:
+    """Returns the raw examples of the warm-up requests, as `bundle.save` takes them."""
+    import numpy as np
+
+    from tfpt.evaluation.measure import raw_examples
+
+    kind = setting.experiment.export.warmup
+    if kind == "synthetic":
+        return None
+    good = [k for k in setting.splits.train if k not in setting.prepared.failed] if kind == "examples" else []
+    chosen = np.random.default_rng(setting.experiment.train.seed).permutation(good)[:_WARMUP_EXAMPLES].tolist()
+    return list(raw_examples(setting.source, chosen, setting.preprocessors.values()))
+
+
+def _prove(
+    setting: "Setting",
+    bundle: Path,
+    scores: "Scores",
+    metrics: dict[str, Any],
+    console: Console,
+    *,
+    input_names: Mapping[str, str],
+) -> None:
     from tfpt.evaluation.measure import raw_examples
     from tfpt.serving import parity
 
     raw = raw_examples(setting.source, scores.examples[scores.chosen], setting.preprocessors.values())
     libraries = {library for p in setting.preprocessors.values() for library in p.libraries}
-    found = parity.prove(bundle, raw, scores.answers, batch_size=scores.batch_size, libraries=sorted(libraries))
+    found = parity.prove(
+        bundle,
+        raw,
+        scores.answers,
+        batch_size=scores.batch_size,
+        libraries=sorted(libraries),
+        input_names=input_names,
+    )
     metrics["parity"] = dataclasses.asdict(found)
     if not found.passed:
         raise RuntimeError(
@@ -157,33 +198,3 @@ def _prove(setting: "Setting", bundle: Path, scores: "Scores", metrics: dict[str
         f"Parity passed: {found.examples} raw examples answered by the export in a fresh process, largest difference "
         f"{found.max_difference:.1e}."
     )
-
-
-def model_card(setting: "Setting", metrics: dict[str, Any]) -> str:
-    """Returns what whoever gets the model should know, as Markdown."""
-    experiment = setting.experiment
-    split = "test" if "test" in metrics else "validation"
-    lines = [f"# {experiment.output.name}", "", f"{experiment.task}, trained with tfpt {__version__}.", ""]
-    for name, backbone in setting.backbones.items():
-        spec = backbone.spec()
-        lines.append(
-            f"- Backbone ({name}): {experiment.backbone[name]}; {spec.origin}; licence of the weights: {spec.licence}"
-        )
-    info = setting.source.info()
-    lines.append(
-        f"- Data: {experiment.data}{f' ({info.origin})' if info.origin else ''}; examples: {metrics['examples']}"
-    )
-    if "classes" in setting.state:
-        lines.append(f"- Classes: {', '.join(setting.state['classes'])}")
-    if split in metrics:
-        lines += ["", f"## Measured on {split}", "", "| metric | value | 95 % interval |", "|---|---|---|"]
-        for name, found in metrics[split].items():
-            interval = "" if found["low"] is None else f"{found['low']:.4f} to {found['high']:.4f}"
-            lines.append(f"| {name} | {found['value']:.4f} | {interval} |")
-    lines += [
-        "",
-        "## Limits",
-        "",
-        "Measured on data of the kind it was trained on; other pictures may be answered worse.",
-    ]
-    return "\n".join(lines) + "\n"

@@ -23,6 +23,8 @@ ROOMS = {
     "augment": "augment",
     "engine": "engines",
     "tracker": "trackers",
+    "format": "formats",
+    "compress": "compression",
 }
 """Component kind -> the folder under tfpt/ whose files are its components."""
 

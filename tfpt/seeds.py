@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,7 +66,8 @@ def best_seed(metrics: Mapping[int, Mapping[str, Any]]) -> int:
 
 
 def spread(metrics: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Returns, for each split and metric, mean (`value`), smallest and largest (`low`, `high`) over runs."""
+    """Returns, for each split and metric, mean (`value`), smallest and largest (`low`, `high`) over runs, and their standard
+    `deviation` from the mean (that of a sample, n - 1)."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     for split in SPLITS:
         for name in metrics[0].get(split, {}):
@@ -74,6 +76,7 @@ def spread(metrics: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str
                 "value": sum(values) / len(values),
                 "low": min(values),
                 "high": max(values),
+                "deviation": statistics.stdev(values) if len(values) > 1 else 0.0,
             }
     return found
 

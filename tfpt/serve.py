@@ -49,7 +49,7 @@ def _serve(parsed: flags.Parsed, console: Console) -> None:
     except ModuleNotFoundError as error:
         raise UserError(f"`tfpt serve` needs {error.name}: pip install 'tfpt[serve]'.") from error
 
-    options = parsed.options["serve"]
+    options, runtime = parsed.options["serve"], parsed.options["runtime"]
     if service.is_public(options.host):
         console.warn(
             f"--serve.host={options.host}: whoever reaches this machine can use the model; nobody is asked who he is."
@@ -57,7 +57,9 @@ def _serve(parsed: flags.Parsed, console: Console) -> None:
 
     async def run() -> None:
         stop = asyncio.Event()
-        async with service.serving(Path(model), options, trust=parsed.trust, console=console) as serving:
+        async with service.serving(
+            Path(model), options, runtime=runtime, trust=parsed.trust, console=console
+        ) as serving:
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)
             if parsed.json:

@@ -238,3 +238,21 @@ def test_a_preset_that_cannot_be_had(monkeypatch):
     with pytest.raises(UserError, match=r"bert_tiny.*cannot be had \(the network is away\)") as raised:
         Kerashub("bert_tiny_en_uncased").spec()
     assert "\n" not in str(raised.value)
+
+
+def test_offline_only_what_is_kept_is_read(monkeypatch, tmp_path):
+    import kagglehub.config
+    from keras_hub.src.utils import preset_utils
+
+    monkeypatch.setenv("TFPT_OFFLINE", "1")
+    monkeypatch.setattr(kagglehub.config, "get_cache_folder", lambda: str(tmp_path))
+    monkeypatch.setattr(preset_utils, "get_file", lambda *_: pytest.fail("the network was used"))
+    with pytest.raises(UserError, match=r"config.json is not on this machine.*TFPT_OFFLINE"):
+        Kerashub("bert_tiny_en_uncased").spec()
+    save(tmp_path / "Bert", "Bert", TEXT["Bert"][1])
+    handle = preset_utils.BUILTIN_PRESETS["bert_tiny_en_uncased"]["kaggle_handle"].removeprefix("kaggle://")
+    folder = tmp_path / "models" / handle
+    folder.parent.mkdir(parents=True)
+    (tmp_path / "Bert").rename(folder)
+    assert Kerashub("bert_tiny_en_uncased").spec().endpoints == Kerashub(str(folder)).spec().endpoints
+    assert Kerashub("bert_tiny_en_uncased").build(16).count_params() > 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpt.data import _digests, _walk
+from tfpt.data import _digests, _tiff, _walk
 from tfpt.data.folder import Folder
 from tfpt.errors import UserError
 
@@ -186,7 +186,8 @@ def test_litter_is_ignored_and_counted(root):
     )
 
 
-def test_other_files_are_counted(root):
+def test_other_files_are_counted(root, monkeypatch):
+    monkeypatch.setattr(_tiff, "is_installed", lambda: False)
     put(root, "a/1.jpg", "b/1.jpg", "a/1.txt", "a/2.TXT", "b/1.xml", "a/noextension", "a/1.tif", "b/1.HEIC", "top.jpg")
     notes = " ".join(Folder(str(root)).info().notes)
     assert "1 pictures that lie directly in the folder" in notes
@@ -305,7 +306,7 @@ def test_nothing_inside(root):
     assert "is empty" in refused(root)
     put(root, "a/1.txt", "a/2.txt", "b/1.csv")
     assert "holds no picture that can be read; found: 2 .txt files, 1 .csv file; there should be .jpg" in refused(root)
-    put(root, "a/1.tiff")
+    put(root, "a/1.avif")
     assert "convert them to JPEG or PNG" in refused(root)
 
 

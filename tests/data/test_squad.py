@@ -5,7 +5,8 @@ import json
 import pytest
 import tensorflow as tf
 
-from tfpt.data.squad import SEPARATOR, Squad
+from tfpt.data._questions import SEPARATOR
+from tfpt.data.squad import Squad
 from tfpt.errors import UserError
 
 CONTEXT = "Zoë 😀 lives in Köln. Köln is on the Rhine."

@@ -211,3 +211,11 @@ def test_classes_with_thresholds_have_all_columns(report):
     text = changed(report, per_class=[row], confusion=None, baseline_answer="every class, always")
     assert "class threshold average precision F1 examples x 0.250 – 0.500 30" in text
     assert "every class, always" in text
+
+
+def test_metrics_are_written_as_people_write_them(report):
+    names = ("pearson", "spearman", "matthews", "roc_auc", "rmse", "has_answer_f1", "word_accuracy")
+    text = changed(report, primary="pearson", test={name: {"value": 0.5, "low": 0.25, "high": 0.75} for name in names})
+    assert "Pearson on test 0.5000 95 % interval 0.2500 to 0.7500" in text
+    for shown in ("Spearman 0.5", "Matthews correlation 0.5", "ROC AUC 0.5", "RMSE 0.5", "has answer F1 0.5"):
+        assert shown in text

@@ -20,3 +20,11 @@ def test_what_is_told_of_pieces():
     assert characters.words(starts, ends).to_list() == [[], [1, 3, 3, 5, 3], [1, 2], [1, 2, 2, 0, 0]]
     assert characters.punctuation(starts, ends).to_list() == [[], [0, 1, 0, 0, 0], [1, 0], [0, 1, 0, 0, 0]]
     assert characters.word_counts().numpy().tolist() == [0, 5, 2, 2]
+
+
+def test_an_end_takes_the_combining_marks_behind_it():
+    texts = ["cafe\u0301 ne\u0301e", "\u0301x", "नमस्ते^"]
+    characters = Characters.of(tf.constant(texts))
+    starts = tf.ragged.constant([[0, 6, 6], [1], [0, 0, 6]], tf.int32)
+    ends = tf.ragged.constant([[4, 8, 6], [2], [4, 5, 7]], tf.int32)
+    assert characters.completed(starts, ends).to_list() == [[5, 9, 6], [2], [4, 6, 7]]

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from tfpt.layers.pixel_scale import PixelScale
-from tfpt.layers.trunk import CachedTrunk, Trunk
+from tfpt.layers.trunk import Trunk
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 3)).astype(np.uint8)
 
@@ -66,17 +66,3 @@ def test_a_model_stands_on_its_symbolic_input():
     assert (inputs.shape, inputs.dtype) == ((None, 6, 6, 3), "uint8")
     model = keras.Model(inputs, trunk(inputs)["pooled"])
     np.testing.assert_array_equal(model(PIXELS), trunk(PIXELS)["pooled"])
-
-
-@pytest.mark.filterwarnings("error:When providing .inputs. as a dict:UserWarning")
-def test_two_cached_trunks_stand_in_one_model():
-    shapes = {"pooled": (5,), "levels": (2, 2, 3)}
-    trunks = {name: CachedTrunk(shapes, name=name, prefix=f"{name}_") for name in ("left", "right")}
-    inputs = {name: trunk.host_input() for name, trunk in trunks.items()}
-    model = keras.Model(inputs, {name: trunk(inputs[name])["pooled"] for name, trunk in trunks.items()})
-    values = {
-        name: {endpoint: np.full((2, *shape), k, "float32") for endpoint, shape in shapes.items()}
-        for k, name in enumerate(("left", "right"))
-    }
-    found = model(values)
-    assert (float(found["left"][0, 0]), float(found["right"][0, 0])) == (0.0, 1.0)

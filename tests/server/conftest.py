@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import http.client
 import json
 import shutil
@@ -15,9 +16,10 @@ import pytest
 import tensorflow as tf
 from toys.toy_words import ToyWords
 
-from tfpt.config import Input
+from tfpt.config import Input, Runtime
 from tfpt.console import Console
 from tfpt.registry import find
+from tfpt.server.model import Model
 from tfpt.server.options import Options
 from tfpt.serving import bundle
 from tfpt.serving.servable import Servable
@@ -26,17 +28,33 @@ from tfpt.training.assembly import assemble
 CLASSES = ["blue", "green", "red", "ünï", '<b>"&']
 
 
-def make_bundle(folder, *, seed, modality="image", size=8, backbone=None):
-    """Writes a version folder with a random head, on a tiny trunk where no other is given."""
-    task = find("task", f"{modality}_classification")()
-    backbones = {"trunk": backbone or (ToyWords() if modality == "text" else find("backbone", "tiny")("conv"))}
-    preprocessors = {"trunk": backbones["trunk"].preprocessor(Input(image_size=size, max_length=16))}
-    state = {"classes": CLASSES}
-    made = assemble(task, state, backbones, preprocessors, precision="float32", seed=0)
+KINDS = {
+    "image_classification": {"classes": CLASSES},
+    "image_regression": {"labels": "values", "mean": [3.5, -20.0], "spread": [2.0, 0.25]},
+    "text_classification": {"classes": CLASSES},
+    "question_answering": {"unanswerable": True, "threshold": 0.0},
+    "token_classification": {"classes": ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]},
+}
+SEVERAL = {"labels": "multi", "classes": CLASSES, "thresholds": [0.2, 0.4, 0.5, 0.6, 0.8]}
+
+
+def new_servable(task="image_classification", *, seed=1, size=8, backbone=None, state=None, input_names=None):
+    """Returns a servable with a random head, on a tiny trunk where no other is given."""
+    made_task, state = find("task", task)(), state or KINDS[task]
+    trunks = {"trunk": backbone or (find("backbone", "tiny")("conv") if task.startswith("image") else ToyWords())}
+    features = ("question", "context") if task == "question_answering" else made_task.modalities
+    preprocessor = trunks["trunk"].preprocessor(Input(image_size=size, max_length=16)).for_features(features)
+    preprocessors = {"trunk": made_task.adapt_preprocessor(preprocessor)}
+    made = assemble(made_task, state, trunks, preprocessors, precision="float32", seed=0)
     head = made.model.get_layer("head")
     head.kernel.assign(np.random.default_rng(seed).normal(size=head.kernel.shape))
-    servable = Servable.of(task=task, state=state, model=made.model, trunks=made.trunks, preprocessors=preprocessors)
-    bundle.save(servable, Path(folder), model_name="m")
+    parts = {"model": made.model, "trunks": made.trunks, "preprocessors": preprocessors}
+    return dataclasses.replace(Servable.of(task=made_task, state=state, **parts), input_names=input_names or {})
+
+
+def make_bundle(folder, *args, **kwargs):
+    """Writes a version folder of `new_servable`'s model."""
+    bundle.save(new_servable(*args, **kwargs), Path(folder), model_name="m")
     return Path(folder)
 
 
@@ -62,13 +80,25 @@ def second(first, tmp_path_factory):
 @pytest.fixture(scope="session")
 def texts(tmp_path_factory):
     """A version folder of a text classifier."""
-    return make_bundle(tmp_path_factory.mktemp("words") / "7", seed=7, modality="text")
+    return make_bundle(tmp_path_factory.mktemp("words") / "7", "text_classification", seed=7)
 
 
 @pytest.fixture(scope="session")
 def write_bundle():
     """Writes a version folder: `write_bundle(folder, seed=1)`."""
     return make_bundle
+
+
+@pytest.fixture(scope="session")
+def make_servable():
+    """Makes a model with a random head: `make_servable("image_classification", seed=1)`."""
+    return new_servable
+
+
+@pytest.fixture(scope="session")
+def several_labels():
+    """The state of a task whose examples may have several labels."""
+    return SEVERAL
 
 
 class Client:
@@ -106,7 +136,7 @@ def serve():
 
 
 @contextlib.contextmanager
-def running(folder, *, trust=(), **options):
+def running(folder, *, trust=(), engine="tensorflow", **options):
     """Serves a folder on free ports, in a thread with an event loop of its own."""
     from tfpt.server import service
 
@@ -116,7 +146,9 @@ def running(folder, *, trust=(), **options):
 
     async def serve():
         made.loop, made.stop = asyncio.get_running_loop(), asyncio.Event()
-        async with service.serving(Path(folder), settings, trust=trust, console=console) as made.serving:
+        async with service.serving(
+            Path(folder), settings, runtime=Runtime(engine=engine), trust=trust, console=console
+        ) as made.serving:
             started.set()
             await made.stop.wait()
 
@@ -162,6 +194,12 @@ def words(texts):
 def whole(first):
     """The picture classifier, called in this process."""
     return Servable.load(first)
+
+
+@pytest.fixture(scope="session")
+def cut(whole):
+    """The picture classifier as the server cuts it; whoever changes it changes it back."""
+    return Model(whole, Options())
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 
 def b64(value):
@@ -76,6 +77,10 @@ def test_a_picture_with_too_many_pixels_is_not_decoded(small):
     code, answer = small.post("predict", {"instances": [b64(bomb)]})
     assert code == 400
     assert answer == {"error": "image of the example has 10000.0 million pixels, more than 0.01"}
+    example = tf.train.Example()
+    example.features.feature["image"].bytes_list.value.append(bomb)
+    body = {"signature_name": "examples", "instances": [b64(example.SerializeToString())]}
+    assert small.post("predict", body) == (400, answer)
     pixels = np.zeros([1, 1, 11_000, 3], int).tolist()
     code, answer = small.post("predict", {"signature_name": "pixels", "instances": pixels})
     assert code == 400 and "more than 10000 pixels an example" in answer["error"]
@@ -172,8 +177,14 @@ def malformed(random, encoded):
     number = random.choice(["NaN", "-Infinity", "1e999", "9" * 400, "-0", "1.5", "true", "null", '"x"', "{}", "[]"])
     deep = "[" * random.choice([10, 70, 990, 5000]) + "]" * random.choice([0, 10, 990])
     name = random.choice(
-        ["serving_default", "pixels", "outputs", "embedding", "../x", "\0", "", 7, None, [], "é" * 300]
+        ["serving_default", "pixels", "outputs", "embedding", "host_image", "../x", "\0", "", 7, None, [], "é" * 300]
     )
+    example = tf.train.Example()
+    example.features.feature[random.choice(["image", "x"])].bytes_list.value.append(
+        random.choice([bytes(picture), huge])
+    )
+    serialised = bytearray(example.SerializeToString())
+    serialised[random.randrange(len(serialised))] = random.randrange(256)
     bodies = [
         good[: random.randrange(len(good))],
         good.replace("instances", random.choice(["inputs", "examples", "instance", ""])),
@@ -182,6 +193,7 @@ def malformed(random, encoded):
         json.dumps({"instances": [b64(bytes(picture))]}),
         json.dumps({"instances": [b64(bytes(picture[: random.randrange(len(picture))]))]}),
         json.dumps({"instances": [b64(huge)]}),
+        json.dumps({"signature_name": "examples", "instances": [b64(bytes(serialised))]}),
         json.dumps({"instances": [b64(random.randbytes(random.randrange(200)))]}),
         json.dumps({"signature_name": name, "instances": [random.choice([1, "x", [[[1, 2, 3]]], {"image": "x"}])]}),
         json.dumps({"signature_name": name, "inputs": random.choice([1, [], {}, {"image": []}, {"inputs": [[1]]}])}),

@@ -41,24 +41,35 @@ def test_answers_of_varying_length_are_not_padded_by_their_neighbours(tmp_path):
     assert cut == [5, 3]
 
 
-def test_a_bundle_that_this_tfpt_prepares_otherwise_is_refused(whole, monkeypatch):
-    host = Image.host_pixels
+def test_a_bundle_is_prepared_as_it_was_exported_and_an_older_one_is_refused_where_this_tfpt_does_it_otherwise(
+    whole, encoded, monkeypatch
+):
+    host, wanted = Image.host_pixels, whole.predict({"image": encoded[:1]})["scores"]
     monkeypatch.setattr(Image, "host_pixels", lambda self, image: host(self, image[:, ::-1] // 2))
+    model = Model(whole, Options())
+    (answer,) = model.predict([model.prepare("serving_default", {"image": np.array(encoded[:1], object)})])
+    assert np.array_equal(answer["scores"], wanted)
+    monkeypatch.setattr("tfpt.server.model.host_signature", lambda preprocessor: "not there")
     with pytest.raises(UserError, match="answers otherwise with this tfpt"):
         Model(whole, Options())
+    monkeypatch.setattr(Image, "host_pixels", host)
+    Model(whole, Options())
 
 
-def test_another_engine_can_stand_in_the_models_place(whole, encoded):
-    class Doubled:
+def test_another_engine_can_stand_in_the_models_place(cut, whole, encoded):
+    class Counted:
         calls = 0
 
         def predict(self, batch):
-            Doubled.calls += 1
+            Counted.calls += 1
             assert batch["inputs"].dtype == np.uint8
-            return {name: value.numpy() for name, value in outputs(**batch).items()}
+            return before.predict(batch)
 
-    outputs = vars(whole.outputs)["loaded"].signatures["outputs"]
-    model = Model(whole, Options(), runner=Doubled())
-    (answer,) = model.predict([model.prepare("serving_default", {"image": np.array(encoded[:2], object)})])
-    assert Doubled.calls
+    before = cut.runner
+    assert cut.put_on(Counted()).passed
+    try:
+        (answer,) = cut.predict([cut.prepare("serving_default", {"image": np.array(encoded[:2], object)})])
+    finally:
+        cut.runner = before
+    assert Counted.calls
     assert np.array_equal(answer["scores"], whole.predict({"image": encoded[:2]})["scores"])

@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from tfpt.serving.servable import Servable
+
 pytestmark = pytest.mark.browser
 
 LAUNCH = """
@@ -199,3 +201,55 @@ def test_a_server_that_has_gone_is_said(browser, serve, first, pictures):
     browser.choose(pictures / "red" / "0.png")
     browser.until("document.querySelector('[role=alert]')?.textContent")
     browser.problems.clear()  # Chromium logs the failed connection
+
+
+def ask(browser, *texts):
+    """Types texts into the page's fields and returns when the answer is there."""
+    for number, text in enumerate(texts):
+        browser.evaluate(f"document.querySelectorAll('textarea')[{number}].focus()")
+        browser.do("Input.insertText", text=text)
+    browser.press("Enter", 13, modifiers=2)
+    browser.until("document.querySelector('#message').textContent.startsWith('answered in')")
+
+
+MARKED = "[...document.querySelectorAll('#marked mark')].map((mark) => mark.firstChild.textContent)"
+TEXT = "\N{GRINNING FACE} Zoë went to Köln, <b>she</b> said."
+
+
+def test_an_answer_is_marked_in_its_text(browser, serve, write_bundle, tmp_path):
+    folder = write_bundle(tmp_path / "1", "question_answering", state={"unanswerable": False, "threshold": 0.0})
+    answer = Servable.load(folder).predict({"question": [b"who?"], "context": [TEXT.encode()]})
+    with serve(folder, name="m", batch_size=1) as client:
+        browser.open(client.url)
+        ask(browser, "who?", TEXT)
+    text = answer["answer"][0].decode()
+    assert text and TEXT[answer["start"][0] : answer["end"][0]] == text
+    assert browser.evaluate(ANSWER) == text
+    assert browser.evaluate(MARKED) == [text]
+    assert browser.evaluate("document.querySelector('#marked').textContent") == TEXT
+    assert browser.evaluate(ROWS) == [f"score {100 * answer['score'][0]:.1f} %"]
+
+
+def test_spans_are_marked_in_their_text(browser, serve, write_bundle, tmp_path):
+    folder = write_bundle(tmp_path / "1", "token_classification")
+    answer = {name: value[0] for name, value in Servable.load(folder).predict({"text": [TEXT.encode()]}).items()}
+    with serve(folder, name="m", batch_size=1) as client:
+        browser.open(client.url)
+        ask(browser, TEXT)
+    words = [TEXT[start:end] for start, end in zip(answer["start"], answer["end"], strict=True)]
+    assert words and browser.evaluate(MARKED) == words
+    assert browser.evaluate(ROWS) == [
+        f"{label.decode()} {word} {100 * score:.1f} %"
+        for label, word, score in zip(answer["label"], words, answer["score"], strict=True)
+    ]
+
+
+def test_numbers_are_shown(browser, serve, write_bundle, tmp_path, pictures):
+    folder, picture = write_bundle(tmp_path / "1", "image_regression"), pictures / "red" / "0.png"
+    values = Servable.load(folder).predict({"image": [picture.read_bytes()]})["values"][0]
+    with serve(folder, name="m", batch_size=1) as client:
+        browser.open(client.url)
+        browser.choose(picture)
+        browser.until("document.querySelector('#message').textContent.startsWith('answered in')")
+    shown = [float(number) for number in browser.evaluate(ANSWER).split(", ")]
+    assert shown == pytest.approx(values.tolist(), rel=1e-5)

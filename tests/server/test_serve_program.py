@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import urllib.request
 
 import pytest
 
@@ -19,10 +21,37 @@ def call(capsys, *argv):
     return exit.value.code or 0, capsys.readouterr().err
 
 
+def test_it_answers_until_it_is_told_to_stop(first, capsys, monkeypatch):
+    """In this process, which is what is told; the whole program in one of its own is slow."""
+    said, before = [], signal.getsignal(signal.SIGTERM)
+
+    def ask(serving):
+        with urllib.request.urlopen(f"{serving.url}/readyz", timeout=30) as response:
+            said.append((response.status, serving.version))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def welcome(serving, whole=program._welcome):
+        threading.Thread(target=ask, args=(serving,)).start()
+        return whole(serving)
+
+    monkeypatch.setattr(program, "_welcome", welcome)
+    try:
+        arguments = ["--serve.port=0", "--serve.grpc_port=none", "--serve.batch_size=1", "--runtime.engine=tensorflow"]
+        with pytest.raises(SystemExit) as exit:
+            program.main([f"--model={first}", *arguments, "--json"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    out, err = capsys.readouterr()
+    where = json.loads(out)
+    assert (exit.value.code or 0) == 0 and said == [(200, 1)]
+    assert where["version"] == 1 and where["grpc"] == "" and where["url"] in err and "Stopping" in err
+
+
+@pytest.mark.slow
 def test_it_prints_a_line_that_works_and_stops_when_told(first):
     command = [sys.executable, "-m", "tfpt", "serve", f"--model={first}", "--serve.port=0", "--serve.grpc_port=none"]
     process = subprocess.Popen(
-        [*command, "--serve.name=my pets", "--serve.batch_size=1", "--json"],
+        [*command, "--serve.name=my pets", "--serve.batch_size=1", "--runtime.engine=tensorflow", "--json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )  # fmt: skip
     try:

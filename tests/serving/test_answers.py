@@ -94,3 +94,22 @@ def test_predicted_numbers_are_shown():
         "value1 -1.000",
         "value2 250.500",
     ]
+
+
+CHOICES = {"classes": ["a", "b", "c", "d"], "scores": [0.2, 0.9, 0.45, 0.4], "chosen": [False, True, False, True]}
+
+
+def test_of_several_classes_the_chosen_ones_come_first_and_are_marked():
+    found = FileAnswer(path="x.png", answer=CHOICES)
+    assert in_words(found, 3) == ["[x] b 0.900", "[x] d 0.400", "[ ] c 0.450"]
+    assert in_words(found, 1) == ["[x] b 0.900", "[x] d 0.400"]
+    stream = io.StringIO()
+    write_answers([found, FileAnswer(path="y.png", answer={}, error="broken")], stream, form="csv", top=1)
+    assert stream.getvalue().splitlines() == [
+        "path,chosen,label1,score1,label2,score2,error", "x.png,b|d,b,0.9,d,0.4,", "y.png,,,,,,broken",
+    ]  # fmt: skip
+
+
+def test_spans_of_a_text_of_a_file_are_those_of_its_text():
+    answer = {"start": [0], "end": [4], "label": ["PER"], "score": [0.5]}
+    assert in_words(FileAnswer(path="a.txt:1", answer=answer, text="Anna left"), 3) == ["PER Anna 0.500"]

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -70,7 +72,9 @@ def test_up_to_2000_examples_are_compared():
     assert not np.array_equal(chosen, parity.choose(examples, seed=1))
 
 
-def test_a_fresh_process_answers_alike_until_a_weight_is_changed(tmp_path, pictures):
+@pytest.fixture(scope="module")
+def built(pictures):
+    """A servable whose input has another name, its head, and raw examples."""
     backbone = find("backbone", "tiny")()
     preprocessors = {"trunk": backbone.preprocessor(Input(image_size=16))}
     task, state = ImageClassification(), {"classes": ["a", "b", "ä"]}
@@ -79,20 +83,35 @@ def test_a_fresh_process_answers_alike_until_a_weight_is_changed(tmp_path, pictu
     head = made.model.get_layer("head")
     head.kernel.assign(np.random.default_rng(0).normal(size=(128, 3)))
     files = [file.read_bytes() for file in sorted(pictures.rglob("*.png"))[:5]]
-    raw = [{"image": file} for file in files]
+    return dataclasses.replace(servable, input_names={"image": "jpeg"}), head, files
+
+
+@pytest.mark.slow
+def test_a_fresh_process_answers_alike(built, tmp_path):
+    servable, _, files = built
     expected = servable.predict({"image": files}, batch_size=2)
     bundle.save(servable, tmp_path / "1", model_name="m")
-    found = parity.prove(tmp_path / "1", iter(raw), expected, batch_size=2)
+    found = parity.prove(
+        tmp_path / "1", ({"image": file} for file in files), expected, batch_size=2, input_names=servable.input_names
+    )
     assert (found.passed, found.examples, found.reason) == (True, 5, "")
+
+
+@pytest.mark.slow
+def test_a_fresh_process_does_not_when_a_weight_is_changed_or_a_file_is_damaged(built, tmp_path):
+    servable, head, files = built
+    raw, names = [{"image": file} for file in files], servable.input_names
+    bundle.save(servable, tmp_path / "1", model_name="m")
     head.kernel.assign(head.kernel + 0.01 * np.random.default_rng(1).normal(size=(128, 3)))
-    found = parity.prove(tmp_path / "1", raw, servable.predict({"image": files}, batch_size=2), batch_size=2)
+    expected = servable.predict({"image": files}, batch_size=2)
+    found = parity.prove(tmp_path / "1", raw, expected, batch_size=2, input_names=names)
     assert not found.passed
     assert "a score differs" in found.reason
     data = tmp_path / "1" / "variables" / "variables.data-00000-of-00001"
     damaged = bytearray(data.read_bytes())
     damaged[len(damaged) // 2] ^= 0xFF
     data.write_bytes(damaged)
-    found = parity.prove(tmp_path / "1", raw, expected, batch_size=2)
+    found = parity.prove(tmp_path / "1", raw, expected, batch_size=2, input_names=names)
     assert not found.passed
     assert "the fresh process failed" in found.reason
 

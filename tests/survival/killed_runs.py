@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -49,6 +50,8 @@ FLAGS = {
 }
 """Accumulation, dropout and averages in both; augmentation and mixup with the pictures, batches of like lengths with the
 texts."""
+SAMPLE = [flag.replace("head_epochs=1", "head_epochs=0").replace("|mixup(0.2)", "") for flag in FLAGS["images"]]
+"""What every test run kills: less of it."""
 WORDS = ("good", "bad", "film", "a", "very", "long", "story", "not", "one", "to", "miss")
 
 
@@ -74,11 +77,20 @@ class Starter:
             **os.environ,
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "TFPT_HOME": str(self.folder / "home"),
-            "PYTHONPATH": str(script.parents[1]),
+            "PYTHONPATH": os.pathsep.join([str(script.parents[1]), os.environ.get("PYTHONPATH", "")]),
         }
+        disk = self.folder / "disk"
+        disk.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
-            [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            [sys.executable, script, disk], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
+        self.has_disk = json.loads(self._process.stdout.readline())["disk"]
+        """Whether `disk` is a small one; else files in it are bounded in size."""
+        self.disk = disk
+
+    def seen(self, path):
+        """Returns where this process sees what is on the disk."""
+        return Path(f"/proc/{self._process.pid}/root{path}") if self.has_disk else Path(path)
 
     def start(self, argv, run, **job):
         """Starts a training in `run` and returns how it ended."""
@@ -112,6 +124,13 @@ def random_kill(draw, *, events, seconds):
     if kind == "any":
         return {"event": -1, "after": draw.uniform(0.3, seconds)}
     return {"event": draw.randrange(len(events)), "after": draw.uniform(0.001, 0.2) if kind == "after" else 0}
+
+
+def remove(run):
+    """Removes a run with its log and models."""
+    for path in (Path(run), Path(f"{run}-models")):
+        shutil.rmtree(path, ignore_errors=True)
+    Path(run).with_suffix(".out").unlink(missing_ok=True)
 
 
 def killed_until_it_ends(starter, argv, run, *, seed, whole):

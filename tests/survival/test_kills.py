@@ -1,4 +1,4 @@
-"""Killed with -9 at random moments and started again, a run ends as one that was never killed, to the bit."""
+"""Killed at any moment and started again, a run ends as one that was never killed, to the bit."""
 
 import json
 import os
@@ -6,95 +6,64 @@ import signal
 
 import killed_runs as runs
 import pytest
+from soak import soak
 
-RUNS = int(os.environ.get("TFPT_SURVIVAL_RUNS", "100"))
+RUNS = int(os.environ.get("TFPT_SURVIVAL_RUNS", "10"))
 FIRST = int(os.environ.get("TFPT_SURVIVAL_FIRST", "0"))
-SAMPLE = {"images": (1,), "texts": (2,)}
-"""Seeds of the runs that are killed in every test run."""
+SMALL, LARGE = 4 * 2**20, 2**26
+"""A disk that has room for a state of the second stage, but not for the next beside it; and one with room for all."""
 
 
-@pytest.fixture(scope="module")
-def starter(tmp_path_factory):
-    starter = runs.Starter(tmp_path_factory.mktemp("survival"))
-    yield starter
-    starter.close()
+def test_a_run_that_meets_a_full_disk_a_kill_and_sigterm_ends_bit_equal(survival):
+    _, end = survival.whole("sample")
+    start, run = survival.starter.start, survival.starter.disk / "run"
+    flags, log = survival.flags["sample"], survival.starter.seen(run.with_suffix(".out"))
+
+    def states():
+        return sorted(f.name for f in survival.starter.seen(run / "checkpoints").iterdir())
+
+    full = start(flags, run, disk=SMALL if survival.starter.has_disk else 2**20)
+    assert (full["code"], full["signal"]) == (1, 0), log.read_text()
+    assert "make room, and the same command goes on" in log.read_text() and "bug" not in log.read_text()
+    kept = states()
+    assert [name for name in kept if name.startswith(".")] == []
+    if survival.starter.has_disk:
+        assert "step-01-0000000000" in kept and "step-01-0000000002" not in kept
+
+    killed = start(flags, run, disk=LARGE, kill={"event": 1, "of": "write", "after": 0.0})
+    assert killed["signal"] == signal.SIGKILL and killed["events"][-2:] == ["save", "write"]
+    assert any(name.startswith(".partial-") for name in states())
+
+    stopped = start(flags, run, kill={"event": 0, "of": "batch", "after": 0.0, "signal": signal.SIGTERM})
+    assert (stopped["code"], stopped["signal"]) == (75, 0)
+    assert stopped["events"][-6:] == ["save", "write", "sync", "sync", "sync", "sync"]
+    assert json.loads(survival.starter.seen(run / "status.json").read_text())["state"] == "interrupted"
+
+    assert start(flags, run)["code"] == 0, log.read_text()
+    assert runs.differences(runs.end_of(survival.starter.seen(run)), end) == []
 
 
-@pytest.fixture(scope="module")
-def flags(pictures, starter):
-    texts = runs.write_texts(starter.folder / "texts.csv")
-    return {
-        kind: [flag.format(pictures=pictures, texts=texts) for flag in wanted] for kind, wanted in runs.FLAGS.items()
-    }
-
-
-@pytest.fixture(scope="module")
-def whole(starter, flags):
-    """Runs that were never killed, by kind: how they went, and their ends."""
-    known = {}
-
-    def whole(kind):
-        if kind not in known:
-            run = starter.folder / "whole" / kind
-            went = starter.start(flags[kind], run)
-            assert went["code"] == 0, run.with_suffix(".out").read_text()
-            known[kind] = went, runs.end_of(run)
-        return known[kind]
-
-    return whole
-
-
-def assert_survives(kind, seed, starter, flags, whole):
-    went, end = whole(kind)
-    run = starter.folder / kind / str(seed)
-    hits = runs.killed_until_it_ends(starter, flags[kind], run, seed=seed, whole=went)
-    print(json.dumps({"kind": kind, "seed": seed, "kills": hits}))
-    assert runs.differences(runs.end_of(run), end) == []
-    return hits
-
-
-@pytest.mark.parametrize(("kind", "seed"), [(kind, seed) for kind, seeds in SAMPLE.items() for seed in seeds])
-def test_a_sample_of_killed_runs_ends_bit_equal(kind, seed, starter, flags, whole):
-    assert assert_survives(kind, seed, starter, flags, whole)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", runs.FLAGS)
-@pytest.mark.timeout(0)
-def test_many_killed_runs_end_bit_equal(kind, starter, flags, whole):
-    seeds = range(FIRST, FIRST + RUNS // len(runs.FLAGS))
-    assert sum(len(assert_survives(kind, seed, starter, flags, whole)) for seed in seeds) >= len(seeds)
-
-
-def test_nothing_stands_twice_in_the_tensorboard_log(whole):
-    rows = whole("images")[1]["tensorboard"]
+def test_nothing_stands_twice_in_the_tensorboard_log(survival):
+    rows = survival.whole("sample")[1]["tensorboard"]
     assert len(rows) == len(set(rows)) > 10
 
 
-def test_sigterm_saves_and_ends_with_75_and_the_same_command_goes_on(starter, flags, whole):
-    went, end = whole("images")
-    run = starter.folder / "preempted"
-    for number, event in enumerate(("batch", "evaluation")):
-        at = [k for k, name in enumerate(went["events"]) if name == event][-1 - number]
-        stopped = starter.start(flags["images"], run, kill={"event": at, "after": 0, "signal": signal.SIGTERM})
-        if not number:
-            assert (stopped["code"], stopped["signal"]) == (75, 0)
-            assert stopped["events"][-6:] == ["save", "write", "sync", "sync", "sync", "sync"]
-            assert json.loads((run / "status.json").read_text())["state"] == "interrupted"
-    assert starter.start(flags["images"], run)["code"] == 0
-    ours = runs.end_of(run)
-    assert runs.differences(ours, end) == []
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+def test_many_killed_runs_end_bit_equal(tmp_path):
+    """`soak.py` does as many as one likes, and goes on where it stopped."""
+    found = soak(tmp_path, count=RUNS, first=FIRST)
+    assert len(found) == RUNS and sum(len(one["kills"]) for one in found) >= RUNS // 2
+    assert [(one["kind"], one["seed"], one["differences"]) for one in found if one["differences"]] == []
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_and_the_run_goes_on_when_there_is_room(starter, flags, whole):
-    _, end = whole("images")
-    run = starter.folder / "full"
-    # The state of the head is smaller than the largest file that can be written, that of the second stage is not.
-    stopped = starter.start(flags["images"], run, largest_file=2**20)
-    said = run.with_suffix(".out").read_text()
-    assert (stopped["code"], stopped["signal"]) == (1, 0)
-    assert "make room, and the same command goes on" in said and "bug" not in said
-    assert {f.name[:7] for f in (run / "checkpoints").iterdir()} == {"best-00", "carried", "step-00"}
-    assert starter.start(flags["images"], run)["code"] == 0
-    assert "fine_tune" in run.with_suffix(".out").read_text()
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_sigterm_in_an_evaluation_makes_it_again(survival):
+    went, end = survival.whole("texts")
+    run = survival.folder / "preempted"
+    last = went["events"].count("evaluation") - 1
+    kill = {"event": last, "of": "evaluation", "after": 0.0, "signal": signal.SIGTERM}
+    assert survival.starter.start(survival.flags["texts"], run, kill=kill)["code"] == 75
+    assert survival.starter.start(survival.flags["texts"], run)["code"] == 0
     assert runs.differences(runs.end_of(run), end) == []

@@ -1,5 +1,6 @@
 """Two and four replicas, and two workers, train what one device trains."""
 
+import csv
 import json
 import signal
 import subprocess
@@ -23,7 +24,12 @@ TINY = [
 ]
 IMAGES = ["--backbone=tiny:conv", "--input.image_size=16", "--input.augment=flip|random_crop(pad=2)"]
 TASKS = {
-    "image_classification": ["--data=folder:{pictures}", *IMAGES, "--train.ema=0.5"],
+    "image_classification": [
+        "--data=folder:{pictures}",
+        *IMAGES[:-1],
+        "--input.augment=flip|random_crop(pad=2)|mixup(0.2)",
+        "--train.ema=0.5",
+    ],
     "image_regression": ["--data=csv:{measured}", *IMAGES],
     "text_classification": ["--data=csv:{texts}", "--backbone=tiny:transformer", "--input.tokens_per_batch=64"],
     "token_classification": ["--data=conll:{tagged}", "--backbone=toys.toy_words"],
@@ -33,16 +39,15 @@ TASKS = {
 
 
 @pytest.fixture(scope="module")
-def starter(tmp_path_factory):
-    starter = runs.Starter(tmp_path_factory.mktemp("replicas"))
-    yield starter
-    starter.close()
+def starter(survival):
+    return survival.starter
 
 
 @pytest.fixture(scope="module")
 def paths(starter, pictures):
     """Small data of every kind."""
-    folder = starter.folder
+    folder = starter.folder / "small_data"
+    folder.mkdir()
     measured = folder / "measured.csv"
     files = sorted(pictures.glob("*/*.png"))
     measured.write_text("\n".join(["path,label", *(f"{file},{k / 10}" for k, file in enumerate(files))]) + "\n")
@@ -113,9 +118,26 @@ def assert_equal_training(run, other, *, tolerance=1e-5):
         assert found["value"] == pytest.approx(same["test"][metric]["value"], abs=1e-4)
 
 
-@pytest.mark.parametrize("where", ["2 replicas", "2 workers"])
-def test_a_classifier_of_pictures_trains_the_same(where, trained):
-    assert_equal_training(trained("image_classification", where), trained("image_classification", "1"))
+def assert_equal_predictions(run, other, *, tolerance=1e-5):
+    """Each example once, scores equal, and labels where the two best scores are not the same."""
+    ours, theirs = (list(csv.DictReader((one / "predictions.csv").open())) for one in (run, other))
+    assert [row["name"] for row in ours] == [row["name"] for row in theirs]
+    assert len(ours) > 10
+    for row, same in zip(ours, theirs, strict=True):
+        best = sorted(float(value) for name, value in same.items() if name.startswith("score:"))[-2:]
+        close = len(best) == 2 and best[1] - best[0] < 1e-4
+        for name, value in row.items():
+            if name.startswith("score") and value and same[name]:
+                assert float(value) == pytest.approx(float(same[name]), abs=tolerance)
+            elif not (close and name in ("predicted", "correct")):
+                assert _number(value) == pytest.approx(_number(same[name]), abs=1e-4), name
+
+
+def _number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 @pytest.mark.slow
@@ -124,7 +146,11 @@ def test_a_classifier_of_pictures_trains_the_same(where, trained):
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_trains_the_same(task, where, trained):
     whole = ["--train.accumulate=1"] if where.startswith("4") else []
-    assert_equal_training(trained(task, where, *whole), trained(task, "1", *whole))
+    run = trained(task, where, *whole)
+    assert_equal_training(run, trained(task, "1", *whole))
+    assert_equal_predictions(run, trained(task, "1", *whole))
+    said = [line.partition(" ")[2] for line in (run / "log.txt").read_text().splitlines()]
+    assert len(said) == len(set(said)), "several processes wrote into one log"
 
 
 @pytest.mark.slow
@@ -142,33 +168,56 @@ def test_every_task_is_tried():
     assert set(TASKS) == set(registry.names("task"))
 
 
-MASKS = """
-import tensorflow as tf, keras
-from tfpt.config import Runtime
-from tfpt.training import strategies
-together = strategies.start(Runtime(strategy="mirrored", replicas=2))
-assert together.replicas == 2 and together.is_chief
-with together.scope():
-    layer = keras.layers.Dropout(0.25, seed=3)
-    layer.build((40, 50))
-@tf.function(autograph=False)
-def step():
-    with strategies.seeds_by_replica(2):
-        return together.strategy.run(lambda: layer(tf.ones((40, 50)), training=True))
-first, second = (together.strategy.experimental_local_results(step()) for _ in range(2))
-masks = [part.numpy() > 0 for part in (*first, *second)]
-for k, mask in enumerate(masks):
-    assert abs(mask.mean() - 0.75) < 0.04, mask.mean()
-    for other in masks[:k]:  # of independent masks, 0.75 * 0.75 + 0.25 * 0.25 agree
-        assert abs((mask == other).mean() - 0.625) < 0.05, (mask == other).mean()
-assert keras.random.SeedGenerator.next.__name__ == "next"
-print("different")
-"""
+@pytest.fixture(scope="module")
+def small(starter):
+    """`small("2 replicas")` trains a small network once and returns what came of it."""
+    known = {}
+
+    def small(where):
+        if where not in known:
+            count, _, kind = where.partition(" ")
+            file = starter.folder / f"small-{where.replace(' ', '-')}.npz"
+            options = {"strategy": "mirrored", "replicas": int(count)} if kind == "replicas" else {}
+            job = {"call": "small_training:train"}
+            argv, run = [json.dumps(options), str(file)], file.with_suffix("")
+            went = (
+                starter.start_workers(argv, run, count=2, **job)
+                if kind == "workers"
+                else starter.start(argv, run, **job)
+            )
+            assert (went["code"], set(went["others"])) in ((0, set()), (0, {0})), run.with_suffix(".out").read_text()
+            with np.load(file) as arrays:
+                known[where] = list(arrays.values())
+        return known[where]
+
+    return small
 
 
-def test_every_replica_drops_other_units():
-    done = subprocess.run([sys.executable, "-c", MASKS], capture_output=True, text=True, timeout=200)
-    assert done.stdout.strip() == "different", done.stderr[-2000:]
+SLOW = [pytest.param(where, marks=pytest.mark.slow) for where in ("4 replicas", "2 workers")]
+
+
+@pytest.mark.parametrize("where", ["2 replicas", *SLOW])
+def test_updates_of_several_replicas_equal_those_of_one_device(where, small):
+    """Accumulation, clipping, synchronised batch normalisation and averages; summing gradients twice would show."""
+    one, several = small("1"), small(where)
+    assert len(one) == len(several) and one[2].tolist() == several[2].tolist()
+    for ours, theirs in zip(several, one, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=1e-5)
+    assert not np.allclose(one[0], one[0][0])
+
+
+def test_every_replica_drops_other_units(starter):
+    file = starter.folder / "masks.npz"
+    run = starter.folder / "masks"
+    assert starter.start([str(file)], run, call="small_training:masks")["code"] == 0, run.with_suffix(
+        ".out"
+    ).read_text()
+    with np.load(file) as arrays:
+        masks = list(arrays.values())
+    for k, mask in enumerate(masks):
+        assert abs(mask.mean() - 0.75) < 0.04, mask.mean()
+        for other in masks[:k]:  # of independent masks, 0.75 * 0.75 + 0.25 * 0.25 agree
+            assert abs((mask == other).mean() - 0.625) < 0.05, (mask == other).mean()
 
 
 @pytest.mark.slow

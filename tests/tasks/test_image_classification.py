@@ -2,10 +2,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from toys.given_trunk import GivenTrunk
 
 from tfpt.data import DataSource, Info
 from tfpt.errors import UserError
-from tfpt.layers.trunk import CachedTrunk
 from tfpt.metrics.classification import outcomes
 from tfpt.tasks.image_classification import ImageClassification
 
@@ -50,7 +50,7 @@ def test_statistics_are_the_outcomes_of_the_metrics(classes):
 
 def test_the_head_starts_with_equal_answers_and_drops_features_in_training():
     task = ImageClassification(config=ImageClassification.Config(dropout=0.5))
-    model = task.build({"trunk": CachedTrunk({"pooled": (40,)})}, STATE)
+    model = task.build({"trunk": GivenTrunk({"pooled": (40,)})}, STATE)
     features = {"pooled": tf.ones([2, 40])}
     assert not model(features).numpy().any()
     model.get_layer("head").kernel.assign(tf.ones([40, 3]))

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from toys.given_trunk import GivenTrunk
 
 from tfpt.data.csv import Csv
 from tfpt.errors import UserError
-from tfpt.layers.trunk import CachedTrunk
 from tfpt.tasks.image_classification import ImageClassification
 from tfpt.tasks.image_regression import ImageRegression
 from tfpt.tasks.text_classification import TextClassification
@@ -46,7 +46,7 @@ def adapted(task, source):
 
 def loss(task, state, logits, targets, *, training=False):
     """Returns loss and weight sums of given outputs."""
-    model = task.build({"trunk": CachedTrunk({"pooled": (logits.shape[1],)})}, state)
+    model = task.build({"trunk": GivenTrunk({"pooled": (logits.shape[1],)})}, state)
     model.get_layer("head").kernel.assign(np.eye(logits.shape[1]))
     batch = {"inputs": {"pooled": logits}, "targets": tf.constant(targets), "weight": tf.ones([len(logits)])}
     loss_sum, weight_sum, outputs = task.loss(model, batch, training)

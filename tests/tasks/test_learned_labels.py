@@ -163,6 +163,7 @@ def texts(fit, tmp_path_factory):
     return texts
 
 
+@pytest.mark.slow
 def test_texts_with_several_classes_are_learned_and_markup_in_them_is_shown_as_text(texts):
     random = np.random.default_rng(0)
     rows = []
@@ -178,6 +179,7 @@ def test_texts_with_several_classes_are_learned_and_markup_in_them_is_shown_as_t
     assert "&lt;script&gt;" in page and "<blockquote" in page
 
 
+@pytest.mark.slow
 def test_numbers_of_texts_are_learned(texts):
     random = np.random.default_rng(0)
     rows = [(text, text.count("superb") / (1 + text.count(" ")) + 0.001) for text in map(rated, [random] * 300)]
@@ -203,15 +205,20 @@ def imbalanced():
     return rows
 
 
-def test_a_rare_class_is_found_with_class_weights(texts, imbalanced):
-    options = {"epochs": 4, "output": {"report_examples": "none"}}
-    plain = texts(["text", "label"], imbalanced, **options)
-    assert plain.metrics["primary"] == "macro_f1"
+RARE = {"epochs": 4, "output": {"report_examples": "none"}}
+
+
+@pytest.mark.slow
+def test_a_rare_class_is_missed_without_class_weights(texts, imbalanced):
+    plain = texts(["text", "label"], imbalanced, **RARE)
     assert plain.metrics["test"]["balanced_accuracy"]["value"] < 0.6
-    assert "over 5 times fewer: macro_f1 is the primary metric" in (plain.folder / "log.txt").read_text(
-        encoding="utf-8"
-    )
-    weighted = texts(["text", "label"], imbalanced, task_options={"class_weights": "balanced"}, **options)
+    log = (plain.folder / "log.txt").read_text(encoding="utf-8")
+    assert "over 5 times fewer: macro_f1 is the primary metric" in log
+
+
+def test_a_rare_class_is_found_with_class_weights(texts, imbalanced):
+    weighted = texts(["text", "label"], imbalanced, task_options={"class_weights": "balanced"}, **RARE)
+    assert weighted.metrics["primary"] == "macro_f1"
     assert weighted.metrics["test"]["balanced_accuracy"]["value"] >= 0.75
     # no example stands in the report
     page = (weighted.folder / "report.html").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfpt.data import DataSource, Info
-from tfpt.data.squad import SEPARATOR
+from tfpt.data._questions import SEPARATOR
 from tfpt.errors import UserError
 from tfpt.layers.hashed_words import HashedWords
 from tfpt.preprocessors.text import Text
@@ -190,7 +190,11 @@ def test_metrics_are_those_of_squad_2():
     always = one.metrics(found, {**STATE, "unanswerable": False})
     assert always == pytest.approx({"exact_match": 1 / 4, "f1": (1 + partly) / 4})
     assert set(metrics) == set(one.metric_names_of(STATE)) and set(always) < set(metrics)
-    assert one.details(found, STATE) == {"answerable": 2, "unanswerable": 2, "threshold": 0.0}
+    assert one.details(found, STATE) == {
+        "answerable": 2, "unanswerable": 2, "threshold": 0.0, "classes": ["an answer", "no answer"],
+        "confusion": [[2, 0], [1, 1]],
+    }  # fmt: skip
+    assert one.details(found, {**STATE, "unanswerable": False}) == {"answerable": 2, "unanswerable": 2}
     assert np.isnan(one.metrics({name: v[:2] for name, v in found.items()}, STATE)["no_answer_accuracy"])
 
 

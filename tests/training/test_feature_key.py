@@ -9,17 +9,17 @@ import tensorflow as tf
 from tfpt.augment import parse
 from tfpt.config import Input
 from tfpt.registry import find
-from tfpt.training.feature_key import feature_key, trace
+from tfpt.training.feature_key import Traced, feature_key
 
 SPEC = tf.TensorSpec((None, 4), tf.float32)
 SCRIPT = """
 import keras, tensorflow as tf
-from tfpt.training.feature_key import trace
+from tfpt.training.feature_key import Traced
 {before}
 inputs = keras.Input((4,))
 x = keras.layers.BatchNormalization()(keras.layers.Dense(3, activation="swish")(inputs))
 model = keras.Model(inputs, keras.layers.Dropout(0.5)(x))
-print(trace(lambda x: tf.map_fn(lambda y: y + 1.0, model(x, training=False)), tf.TensorSpec((None, 4), tf.float32))[0])
+print(Traced.of(lambda x: tf.map_fn(lambda y: y + 1.0, model(x, training=False)), tf.TensorSpec((None, 4), tf.float32)).digest)
 """
 
 
@@ -45,9 +45,9 @@ def test_a_graph_has_one_digest_in_every_process_whatever_was_made_before():
     ],
 )
 def test_another_graph_has_another_digest(other):
-    base = trace(lambda x: x * 2.0 + 1.0, SPEC)[0]
-    assert trace(lambda y: y * 2.0 + 1.0, SPEC)[0] == base
-    assert trace(other, SPEC)[0] != base
+    base = Traced.of(lambda x: x * 2.0 + 1.0, SPEC).digest
+    assert Traced.of(lambda y: y * 2.0 + 1.0, SPEC).digest == base
+    assert Traced.of(other, SPEC).digest != base
 
 
 def test_what_does_not_lead_to_the_outputs_does_not_count():
@@ -55,9 +55,10 @@ def test_what_does_not_lead_to_the_outputs_does_not_count():
         tf.reduce_sum(unused["b"])
         return {"x": features * 2.0, "y": unused["a"]}
 
-    digest, read = trace(used, SPEC, {"a": SPEC, "b": SPEC})
+    traced = Traced.of(used, SPEC, {"a": SPEC, "b": SPEC})
+    digest, read = traced.digest, traced.read
     assert read == [True, True, False]
-    assert digest == trace(lambda f, u: {"x": f * 2.0, "y": u["a"]}, SPEC, {"a": SPEC, "b": SPEC})[0]
+    assert digest == Traced.of(lambda f, u: {"x": f * 2.0, "y": u["a"]}, SPEC, {"a": SPEC, "b": SPEC}).digest
 
 
 def key(**changed):

@@ -66,3 +66,9 @@ def test_sigterm_is_told_from_ctrl_c(capfd):
         raise pressed()
     assert "SIGTERM: stopping as soon as the state is saved" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_of_several_processes_one_tells_that_the_signal_was_seen(capfd):
+    with pytest.raises(Preempted), deferred_interrupts(quiet=True):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert capfd.readouterr().err == ""

@@ -63,7 +63,7 @@ def one_update(row, *, accumulate=1, bad=(), l2=0.0):
     model = line(l2=l2)
     data = batches(lambda: iter([(0, np.array(row, np.int64))]), bad=bad, batch_size=len(row))
     call = compiled_steps(Line(), model, updates_of(model, schedule="constant"), None, accumulate=accumulate)
-    losses, weights, failed = call(iter(data), tf.constant(1))
+    losses, weights, failed, *_ = call(iter(data), tf.constant(1))
     return [v.numpy() for v in model.trainable_variables], float(losses[0]), float(weights[0]), failed.numpy()
 
 

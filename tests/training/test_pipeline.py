@@ -1,6 +1,7 @@
 """Batches of a plan: all randomness is a function of (seed, epoch, example, view, operation)."""
 
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from tfpt.console import Console
 from tfpt.data.folder import Folder
 from tfpt.preprocessors.image import Image
 from tfpt.tasks.image_classification import ImageClassification
-from tfpt.training import pipeline
 from tfpt.training.pipeline import Augmentation, Prepared, evaluation_batches, training_batches
 from tfpt.training.plan import TrainingPlan
+from tfpt.training.prepared_store import PreparedStore
 
 SIDE = 8
 STATE = {"classes": ["blue", "green", "red"]}
@@ -154,6 +155,35 @@ def test_what_cannot_be_read_weighs_nothing_and_is_reported(damaged, console):
     assert_equal_batches(batches_of(damaged, rows), [batch])
 
 
+def test_what_is_kept_as_it_is_read_is_made_once(tmp_path, pictures, console):
+    wanted = batches_of(prepared_of(pictures))
+    shutil.copytree(pictures, tmp_path / "p")
+    prepared = prepared_of(tmp_path / "p")
+    assert prepared.can_keep_as_read
+    prepared.keep_as_read(np.array([30, 1, 3, 4, 5, 9, 2, 6, 7]))
+    assert_equal_batches(batches_of(prepared), wanted)
+    shutil.rmtree(tmp_path / "p")
+    assert_equal_batches(batches_of(prepared), wanted)
+    prepared.complete(console=console, what="Preparing")
+    assert "1/1" in console.stream.getvalue()
+    assert prepared.failed == {7}  # the only one that was not read in time
+    with pytest.raises(tf.errors.OpError):
+        batches_of(prepared, [(0, [0])])
+
+
+def test_what_cannot_be_read_is_found_when_the_rest_is(damaged, console):
+    rows = [(0, [3, 4, 9, ~1])]
+    wanted = batches_of(damaged, rows)
+    damaged.keep_as_read(np.array([1, 3, 4, 9]))
+    damaged.complete(console=console, what="Preparing")
+    assert damaged.failed == {4, 9}
+    assert_equal_batches(batches_of(damaged, rows), wanted)
+
+
+def test_what_varies_in_length_cannot_be_kept_as_it_is_read(texts):
+    assert not texts.can_keep_as_read
+
+
 def test_views_are_stacked_and_the_first_is_the_only_one_of_a_single_view(pictures):
     prepared = prepared_of(pictures)
     one, three = batches_of(prepared), batches_of(prepared, views=3)
@@ -267,7 +297,7 @@ def test_rows_of_a_token_budget_become_batches_of_their_own_length(texts):
 
 def test_texts_are_tokenised_once_and_found_on_disk_the_next_time(texts, tmp_path, monkeypatch):
     monkeypatch.setenv("TFPT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(pipeline, "_WORTH_STORING", 0.0)
+    monkeypatch.setattr("tfpt.training.prepared._WORTH_STORING", 0.0)
     ks, console = np.arange(3, 140), Console(stream=io.StringIO())
     options = {"console": console, "what": "Preparing", "digests": texts.source.digests()}
     texts.keep(ks, **options)
@@ -279,15 +309,16 @@ def test_texts_are_tokenised_once_and_found_on_disk_the_next_time(texts, tmp_pat
     assert np.array_equal(again.lengths, texts.lengths)
 
 
-@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 no zip"])
-def test_what_is_on_disk_but_damaged_or_of_other_texts_is_not_used(texts, tmp_path, monkeypatch, damage):
+def test_what_is_on_disk_but_damaged_or_of_other_texts_is_not_used(texts, tmp_path, monkeypatch):
     monkeypatch.setenv("TFPT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(pipeline, "_WORTH_STORING", 0.0)
+    monkeypatch.setattr("tfpt.training.prepared._WORTH_STORING", 0.0)
     console = Console(stream=io.StringIO())
     digests = texts.source.digests()
     texts.keep(np.arange(20), console=console, what="Preparing", digests=digests)
     (file,) = (tmp_path / "home" / "prepared").iterdir()
-    file.write_bytes(damage)
+    for damage in (b"", b"PK\x03\x04 no zip"):
+        file.write_bytes(damage)
+        assert PreparedStore(file).read() is None
     again = Prepared(texts.source, texts.preprocessors, threads=2)
     again.keep(np.arange(20), console=console, what="Preparing", digests=digests)
     assert np.array_equal(again.lengths, texts.lengths)

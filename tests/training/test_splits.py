@@ -245,7 +245,7 @@ def test_thinning_leaves_validation_and_test_whole():
         np.testing.assert_array_equal(thin.validation, full.validation)
         np.testing.assert_array_equal(thin.test, full.test)
         assert np.bincount(np.array(labels)[thin.train]).tolist() == [count] * 3
-        assert set(thin.train) | set(thin.left_out) == set(full.train)
+        assert set(thin.train) | set(thin.left_out[0]) == set(full.train)
         assert previous < set(thin.train)
         previous = set(thin.train)
     other, _ = run(contents, labels, examples_per_class=50, examples_seed=1)
@@ -287,7 +287,7 @@ def test_file_keeps_what_thinning_left_out(tmp_path):
     index, digests = source(range(60), [k % 2 for k in range(60)])
     thin = split(index, digests, Input(examples_per_class=3))
     write_csv(tmp_path / "s.csv", index, digests, thin)
-    assert (tmp_path / "s.csv").read_text().count("left_out") == len(thin.left_out) > 0
+    assert (tmp_path / "s.csv").read_text().count("left_out") == len(thin.left_out[0]) > 0
     full = split(index, digests, Input())
     again = split(index, digests, Input(splits=str(tmp_path / "s.csv")))
     np.testing.assert_array_equal(again.train, full.train)

@@ -1,6 +1,7 @@
 """What each stage trains, on what, and when what is frozen is computed once."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -74,8 +75,9 @@ def losses(outcome):
 
 def test_features_that_are_not_kept_are_computed_anew_and_nothing_else_changes(trained):
     options = {"epochs": 1, "unfreeze": "last:2", "head_epochs": 1}
-    once, _, cached = trained(**options)
+    once, said, cached = trained(**options)
     assert cached == [True, True]
+    assert re.search(r"The first step was done \d+\.\d s after the start", said)
     anew, _, cached = trained(feature_cache="off", **options)
     assert cached == [False, False]
     assert losses(anew) == pytest.approx(losses(once), abs=1e-5)

@@ -12,7 +12,7 @@ from tfpt.config import Runtime, Train
 from tfpt.errors import UserError
 from tfpt.layers.hub_module import HubModule
 from tfpt.training import strategies
-from tfpt.training.follower import Follower
+from tfpt.training.follower import Follower, Silent
 from tfpt.training.plan import TrainingPlan
 from tfpt.training.strategies import Together, check, slice_of_replica, synchronise_batch_norm
 
@@ -194,3 +194,30 @@ def test_a_follower_leaves_no_trace(tmp_path):
         folder.close()
     assert not folder.writes
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_first_process_speaks_and_keeps_a_log(tmp_path, capsys):
+    console = Silent()
+    console.set_log(tmp_path / "log.txt")
+    console.say("36 examples")
+    console.warn("look")
+    with console.training("head", epochs=1, steps=1) as training:
+        training.update(epoch=1, step=1, loss=0.5)
+    assert capsys.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_processes_take_the_name_that_the_first_found(clean, tmp_path):
+    """Worker 1 looks after worker 0 has made NAME-2."""
+    from tfpt.config import Component, Experiment, Output
+    from tfpt.training.run_folder import free_name
+
+    for name in ("run", "run-2"):
+        (tmp_path / name).mkdir()
+    clean.setattr(strategies, "current", lambda: type("Two", (), {"of_chief": lambda self, values: {"number": 2}})())
+    parts = {kind: Component(kind=kind, name="x") for kind in ("task", "data")}
+    output = Output(name="run", run_dir=str(tmp_path / "run"), model_dir="models", if_exists="new")
+    made = free_name(
+        Experiment(**parts, backbone={"trunk": Component(kind="backbone", name="x")}, output=output)
+    ).output
+    assert (made.name, made.run_dir, made.model_dir) == ("run-2", str(tmp_path / "run-2"), "models-2")

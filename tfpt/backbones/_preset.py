@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,8 @@ class Preset:
             return folder / file
         if folder.is_absolute() or self.name.startswith("."):
             raise UserError(f"--backbone=kerashub:{self.name}: there is no such folder.")
+        if _offline():
+            return self._kept(file)
         from keras_hub.src.utils import preset_utils
 
         try:
@@ -57,6 +60,27 @@ class Preset:
             raise UserError(
                 f"--backbone=kerashub:{self.name}: there is no such folder, and the preset cannot be had ({reason})."
             ) from error
+
+    def source(self) -> str:
+        """Returns what KerasHub's own loader is to be given: the name, or the folder where nothing may be fetched."""
+        return str(self.path("config.json").parent) if _offline() else self.name
+
+    def _kept(self, file: str) -> Path:
+        """Returns a file of a published preset that an earlier run brought, whatever its version."""
+        from keras_hub.src.utils import preset_utils
+
+        handle = preset_utils.BUILTIN_PRESETS.get(self.name, {}).get("kaggle_handle", self.name)
+        if handle.startswith("kaggle://"):
+            import kagglehub.config
+
+            folder = Path(kagglehub.config.get_cache_folder(), "models", handle.removeprefix("kaggle://"))
+            for path in (folder / file, *sorted(folder.glob(f"[0-9]*/{file}"), reverse=True)):
+                if path.is_file():
+                    return path
+        raise UserError(
+            f"--backbone=kerashub:{self.name}: {file} is not on this machine, and TFPT_OFFLINE forbids to fetch it;"
+            " name a folder that save_to_preset wrote, or run once with the network."
+        )
 
     def config(self) -> tuple[str, dict[str, Any]]:
         """Returns the name of the backbone's class and its settings."""
@@ -105,6 +129,10 @@ class Preset:
         """Returns the image converter's scale and offset of each channel."""
         settings = self.json("image_converter.json")["config"]
         return _channels(settings.get("scale"), 1.0), _channels(settings.get("offset"), 0.0)
+
+
+def _offline() -> bool:
+    return os.environ.get("TFPT_OFFLINE", "0") not in ("", "0")
 
 
 def _channels(value: Any, default: float) -> tuple[float, float, float]:

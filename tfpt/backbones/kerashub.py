@@ -176,7 +176,7 @@ class Kerashub(Backbone):
         import keras_hub
 
         try:
-            loaded = getattr(keras_hub.models, self._kind).from_preset(self.argument, **options)
+            loaded = getattr(keras_hub.models, self._kind).from_preset(self._preset.source(), **options)
         except Exception as error:  # a foreign or damaged preset may fail in any way
             reason = str(error).strip().partition("\n")[0].rstrip(".")[:200]
             raise UserError(f"--backbone=kerashub:{self.argument}: the preset cannot be loaded ({reason}).") from error

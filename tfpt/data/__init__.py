@@ -36,11 +36,13 @@ class Index:
         labels: class index of each example, `[examples]` int64; None when there are no classes.
         splits: the split that the data itself gives each example (`train`, `validation`, `test`), or `""` where it
             gives none.
+        held: which classes each example has, `[examples, classes]` bool, where it may have any number of them; else None.
     """
 
     names: Sequence[str]
     labels: "np.ndarray | None"
     splits: Sequence[str]
+    held: "np.ndarray | None" = None
 
 
 class DataSource:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from tfpt.config import check, setting
-from tfpt.data import DataSource
+from tfpt.data import DataSource, _tiff
 from tfpt.data._walk import PICTURES
 from tfpt.errors import UserError
 
@@ -190,7 +190,7 @@ def choose(
 
 
 def _is_picture(cell: object) -> bool:
-    return isinstance(cell, str) and cell.rpartition(".")[2].lower().encode() in PICTURES
+    return isinstance(cell, str) and cell.rpartition(".")[2].lower().encode() in PICTURES | _tiff.EXTENSIONS
 
 
 def _shown(columns: Sequence[str], first: Sequence[object]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfpt.data import DataSource, Index, Info
+from tfpt.data import DataSource, Index, Info, _tiff
 from tfpt.data._columns import ColumnsConfig
 from tfpt.data._content import DIGEST, content_hash, picture_digests
 from tfpt.data._files import Files, find_files
@@ -55,7 +55,7 @@ class TableSource(DataSource):
             classes=table.labels.classes if table.labels else (),
             size=len(table.line),
             origin=self.origin(),
-            notes=table.notes,
+            notes=(*table.notes, *([_tiff.NOTE] if self._has_tiff else [])),
         )
 
     def index(self) -> Index:
@@ -63,11 +63,12 @@ class TableSource(DataSource):
         table = self.table
         names, splits = [path.name for path, _ in table.files], [split for _, split in table.files]
         files = table.file.tolist()
-        one_class = table.labels is not None and table.labels.kind == "class"
+        labels = table.labels
         return Index(
             names=[f"{names[file]}:{line}" for file, line in zip(files, table.line.tolist(), strict=True)],
-            labels=table.labels.values[table.code] if table.labels and one_class else None,
+            labels=labels.values[table.code] if labels and labels.kind == "class" else None,
             splits=[splits[file] for file in files],
+            held=labels.values[table.code] > 0 if labels and labels.feature == "labels" else None,
         )
 
     def digests(self) -> Sequence[bytes]:
@@ -91,7 +92,7 @@ class TableSource(DataSource):
         table = self.table
         example = {name: texts.read(k) for name, texts in table.inputs.items()}
         if "image" in example and not table.pictures:
-            example["image"] = tf.io.read_file(example["image"])
+            example["image"] = (_tiff.read_picture if self._has_tiff else tf.io.read_file)(example["image"])
         return {**example, **self.labels_of(k)}
 
     def labels_of(self, k: Any) -> dict[str, Any]:
@@ -107,6 +108,22 @@ class TableSource(DataSource):
     def table(self) -> Table:
         """All rows; the files are read at first use."""
         return read_table(self.find(), self.columns(), self.open)
+
+    @functools.cached_property
+    def _has_tiff(self) -> bool:
+        """Whether a picture is a TIFF file.
+
+        Raises:
+            UserError: such files cannot be read.
+        """
+        table = self.table
+        if "image" not in table.inputs or table.pictures:
+            return False
+        paths = (table.inputs["image"][k] for k in range(len(table.line)))
+        first = next(filter(_tiff.is_tiff_name, paths), None)
+        if first is not None:
+            _tiff.check_readable(first, where=f"--data={self.name}:{self.argument}")
+        return first is not None
 
     @functools.cached_property
     def _tensors(self) -> tuple[Any, Any]:

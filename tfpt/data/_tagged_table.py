@@ -7,15 +7,14 @@ from typing import Any
 
 from tfpt.config import check, setting
 from tfpt.data import Index, Info
-from tfpt.data._columns import ColumnsConfig
 from tfpt.data._labels import cell
-from tfpt.data._table_source import TableSource
+from tfpt.data._question_table import QuestionColumnsConfig, QuestionTableSource
 from tfpt.data._tagged import Tagged, TaggedBuilder
 from tfpt.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TaggedColumnsConfig(ColumnsConfig):
+class TaggedColumnsConfig(QuestionColumnsConfig):
     """Flags of the group `data`."""
 
     tokens: str = setting("", "Column, or key, of the list of tokens, for token classification; needs --data.tags.")
@@ -27,7 +26,7 @@ class TaggedColumnsConfig(ColumnsConfig):
         check(bool(self.tags) or not self.tokens, f"tokens: {self.tokens} needs --data.tags=COLUMN too")
 
 
-class TaggedTableSource(TableSource):
+class TaggedTableSource(QuestionTableSource):
     """A table of texts, pairs or pictures with labels; with --data.tokens, one of sentences with tags."""
 
     Config = TaggedColumnsConfig

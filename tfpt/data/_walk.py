@@ -8,11 +8,12 @@ import os
 from collections import Counter
 from collections.abc import Callable
 
+from tfpt.data import _tiff
 from tfpt.errors import UserError
 
 PICTURES = frozenset(b"jpg jpeg jpe jfif png gif bmp webp".split())
-"""Extensions that are read, in lower case."""
-UNREADABLE_PICTURES = frozenset(b"tif tiff heic heif avif jp2 jxl".split())
+"""Extensions that are read, in lower case; and those of TIFF, where its extra is installed."""
+UNREADABLE_PICTURES = frozenset(b"heic heif avif jp2 jxl".split()) | _tiff.EXTENSIONS
 """Extensions of pictures that no TensorFlow op decodes."""
 
 _LITTER = frozenset({b"thumbs.db", b"ehthumbs.db", b"desktop.ini", b"icon\r", b"__macosx", b"$recycle.bin", b"@eadir"})
@@ -98,7 +99,7 @@ def _visit(root: bytes, inside: bytes, above: frozenset[tuple[int, int]], found:
         else:
             stem, dot, extension = entry.name.rpartition(b".")
             extension = extension.lower() if stem and dot else b""
-            if extension in PICTURES:
+            if extension in PICTURES or (extension in _tiff.EXTENSIONS and _tiff.is_installed()):
                 found.files.append(path)
             else:
                 found.others[extension] += 1

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tfpt.config import check, setting
-from tfpt.data._columns import ColumnsConfig, has_known_name
+from tfpt.data._columns import has_known_name
+from tfpt.data._question_table import QuestionColumnsConfig, QuestionTableSource
 from tfpt.data._table import TableFile
-from tfpt.data._table_source import TableSource
 from tfpt.data._utf8 import lines
 from tfpt.errors import UserError
 
@@ -20,14 +20,14 @@ _SAMPLE = 50
 """Records by which the delimiter is chosen."""
 
 
-class Csv(TableSource):
+class Csv(QuestionTableSource):
     """A .csv or .tsv file, or a folder with train, dev and test files: texts, pairs or paths of pictures, and labels."""
 
     name = "csv"
     endings = ("csv", "tsv", "tab", "txt")
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Config(ColumnsConfig):
+    class Config(QuestionColumnsConfig):
         """Flags of the group `data`."""
 
         header: str = setting(

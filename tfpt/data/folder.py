@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfpt.config import check, setting
-from tfpt.data import DataSource, Index, Info
+from tfpt.data import DataSource, Index, Info, _tiff
 from tfpt.data._digests import file_digests
 from tfpt.data._walk import UNREADABLE_PICTURES, Walk, shown, walk
 from tfpt.errors import UserError
@@ -40,7 +40,7 @@ class _Content:
 
 
 class Folder(DataSource):
-    """Pictures in folders: JPEG, PNG, GIF, BMP and WebP files, whose folder says their class."""
+    """Pictures in folders: JPEG, PNG, GIF, BMP, WebP and, with the extra tiff, TIFF files, whose folder says their class."""
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Config(DataSource.Config):
@@ -90,7 +90,8 @@ class Folder(DataSource):
         import tensorflow as tf
 
         paths, labels = self._tensors
-        return {"image": tf.io.read_file(tf.gather(paths, k)), "label": tf.gather(labels, k)}
+        read = _tiff.read_picture if any(map(_tiff.is_tiff_name, self._content.files)) else tf.io.read_file
+        return {"image": read(tf.gather(paths, k)), "label": tf.gather(labels, k)}
 
     @functools.cached_property
     def _tensors(self) -> tuple[Any, Any]:
@@ -118,6 +119,9 @@ class Folder(DataSource):
                 stray += 1
         if not files:
             self._raise_nothing(found, stray, depth)
+        tiff = next(filter(_tiff.is_tiff_name, files), None)
+        if tiff:
+            _tiff.check_readable(os.path.join(os.fsencode(self.path), tiff), where=self._where)  # noqa: PTH118
         folders = [b"/".join(file.split(b"/")[depth:-1]) for file in files]
         if self.config.label == "top":
             folders = [folder.split(b"/")[0] for folder in folders]
@@ -132,7 +136,11 @@ class Folder(DataSource):
             splits=[named[file.split(b"/")[0]] if depth else "" for file in files],
             labels=np.array([number[folder] for folder in folders], np.int64),
             classes=classes,
-            notes=(*_notes(found, stray, depth, named, spelled), *self._one_class(classes, files, depth)),
+            notes=(
+                *_notes(found, stray, depth, named, spelled),
+                *self._one_class(classes, files, depth),
+                *([_tiff.NOTE] if tiff else []),
+            ),
         )
 
     def _one_class(self, classes: Sequence[str], files: Sequence[bytes], depth: int) -> Iterable[str]:
@@ -174,7 +182,7 @@ class Folder(DataSource):
         if not (found.folders or found.others or found.litter or found.broken):
             raise UserError(f"{where} is empty; give a folder that holds one folder of pictures for each class.")
         wayout = (
-            "convert them to JPEG or PNG"
+            f"convert them to JPEG or PNG{_install(_unreadable(found))}"
             if _unreadable(found)
             else "there should be .jpg, .png, .gif, .bmp or .webp files"
         )
@@ -220,7 +228,7 @@ def _notes(
         yield f"Ignored: {found.litter} hidden files and files of the operating system (.DS_Store, Thumbs.db and the like)."
     unreadable = _unreadable(found)
     if unreadable:
-        yield f"Ignored: {_counts(unreadable)}, which TensorFlow cannot read; convert them to JPEG or PNG to use them."
+        yield f"Ignored: {_counts(unreadable)}, which TensorFlow cannot read; convert them to JPEG or PNG to use them{_install(unreadable)}."
     others = found.others - unreadable
     if others:
         yield f"Ignored: {_counts(others)}, which are no pictures."
@@ -232,6 +240,10 @@ def _notes(
 
 def _unreadable(found: Walk) -> Counter[bytes]:
     return Counter({extension: n for extension, n in found.others.items() if extension in UNREADABLE_PICTURES})
+
+
+def _install(unreadable: Counter[bytes]) -> str:
+    return "; TIFF is read after pip install 'tfpt[tiff]'" if unreadable.keys() & _tiff.EXTENSIONS else ""
 
 
 def _counts(extensions: Counter[bytes]) -> str:

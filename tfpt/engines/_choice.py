@@ -41,16 +41,16 @@ class Choice:
 
 
 def freeze(function: Any, *specs: Any) -> Any:
-    """Traces a function and makes its variables constants.
+    """Makes a function's variables constants.
 
     Args:
-        function: of tensors, or nested ones.
-        *specs: of its arguments.
+        function: of tensors, or nested ones; concrete, or traced first.
+        *specs: of its arguments, where it must be traced.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    concrete = tf.function(function, autograph=False).get_concrete_function(*specs)
+    concrete = tf.function(function, autograph=False).get_concrete_function(*specs) if specs else function
     return convert_variables_to_constants_v2(concrete, lower_control_flow=False)
 
 

@@ -1,4 +1,4 @@
-"""Figures of the report, as SVG text that stands inside a page.
+"""Figures of the report: SVG text that stands inside a page or a file, and the numbers that it shows.
 
 matplotlib draws them without pyplot, from its own defaults whatever the user's matplotlibrc says. Text stays text: the
 browser draws it in the page's font, so scripts and emoji that matplotlib's fonts lack are no trouble. Equal data gives
@@ -9,6 +9,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,24 @@ _STYLE = {
 }
 
 
-def curve(history: Iterable[Mapping[str, Any]], quantity: str) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A drawing with its numbers.
+
+    Attributes:
+        name: of its files.
+        svg: the drawing, an element of a page.
+        header: names of the columns.
+        rows: what is drawn.
+    """
+
+    name: str
+    svg: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+def curve(history: Iterable[Mapping[str, Any]], quantity: str) -> Figure | None:
     """Draws one quantity over training, train and validation, with the stages marked.
 
     Args:
@@ -51,14 +69,14 @@ def curve(history: Iterable[Mapping[str, Any]], quantity: str) -> str:
         quantity: the one to draw, `loss` or a metric.
 
     Returns:
-        SVG text; empty when no row has a finite value of it.
+        None when no row has a finite value of it.
     """
     from matplotlib.ticker import MaxNLocator
 
     rows = [{"update": row.get("total_steps", row.get("step")), **row} for row in history]
     rows = [row for row in rows if _finite(row.get(quantity)) and _finite(row["update"])]
     if not rows:
-        return ""
+        return None
 
     def draw(axes: "Axes") -> None:
         drawn = [
@@ -81,10 +99,15 @@ def curve(history: Iterable[Mapping[str, Any]], quantity: str) -> str:
         axes.set_title(printable(quantity.replace("_", " ")), loc="left", fontsize=11, fontweight="bold", pad=9)
         _mark_stages(axes, rows)
 
-    return to_svg(draw, size=(4.6, 2.9), label=f"{quantity} over training", salt=f"curve {quantity}")
+    return Figure(
+        name=quantity,
+        svg=to_svg(draw, size=(4.6, 2.9), label=f"{quantity} over training", salt=f"curve {quantity}"),
+        header=("stage", "update", "split", quantity),
+        rows=tuple((row.get("stage", ""), row["update"], row.get("split", ""), row[quantity]) for row in rows),
+    )
 
 
-def confusion(counts: NDArray[Any], classes: Sequence[str]) -> str:
+def confusion(counts: NDArray[Any], classes: Sequence[str]) -> Figure | None:
     """Draws a confusion matrix: rows are true classes, the numbers are examples.
 
     The shade is the square root of the share of the row, so that rare mistakes are seen.
@@ -94,14 +117,14 @@ def confusion(counts: NDArray[Any], classes: Sequence[str]) -> str:
         classes: their names; from 2 to `MOST_CLASSES`.
 
     Returns:
-        SVG text; empty for fewer or more classes.
+        None for fewer or more classes.
     """
     from matplotlib.colors import LinearSegmentedColormap
 
     counts = np.asarray(counts)
     count = len(classes)
     if not 2 <= count <= MOST_CLASSES:
-        return ""
+        return None
     shades = np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
     names = [shortened(printable(name), 18) for name in classes]
     longest = max(map(len, names))
@@ -136,7 +159,12 @@ def confusion(counts: NDArray[Any], classes: Sequence[str]) -> str:
 
     side = count * cell
     size = (side + margin + 0.3, side + 0.5 + (margin if upright else 0.3))
-    return to_svg(draw, size=size, label=f"confusion matrix of {count} classes", salt="confusion")
+    return Figure(
+        name="confusion",
+        svg=to_svg(draw, size=size, label=f"confusion matrix of {count} classes", salt="confusion"),
+        header=("true class", *classes),
+        rows=tuple((name, *map(int, row)) for name, row in zip(classes, counts, strict=True)),
+    )
 
 
 def most_confused(

@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from tfpt.evaluation import figures
+from tfpt.evaluation.cautions import cautions
 from tfpt.evaluation.printable import printable
 
 _NOT_METRICS = ("epoch", "loss", "learning_rate", "seconds", "evaluation_seconds", "examples_per_second")
@@ -26,7 +27,8 @@ def page(title: str, metrics: Mapping[str, Any], history: Sequence[Mapping[str, 
     if metrics.get("confusion") is not None and len(classes) >= 2:
         drawn.append(figures.confusion(metrics["confusion"], classes))
     pieces = [f"<b>{_shown(title)}</b>", f"<div>{_shown(note)}</div>" if note else "", _table(metrics)]
-    shown = "".join(f'<div style="max-width:34rem">{svg}</div>' for svg in drawn if svg)
+    pieces += [f'<div style="color:#8a5300">{_shown(sentence)}</div>' for sentence in cautions(metrics)]
+    shown = "".join(f'<div style="max-width:34rem">{figure.svg}</div>' for figure in drawn if figure)
     pieces.append(f'<div style="display:flex;flex-wrap:wrap;gap:1.5rem;align-items:flex-start">{shown}</div>')
     return f'<div style="background:#fff;color:#1f2430;padding:.6rem">{"".join(pieces)}</div>'
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from tfpt.data import DataSource, Index
+from tfpt.evaluation import questions, tagged
 from tfpt.evaluation.printable import shortened
 from tfpt.evaluation.report import WrongExample
 from tfpt.evaluation.scoring import Scores
@@ -13,6 +14,8 @@ from tfpt.metrics import classification, multi_label
 
 LONGEST_TEXT = 600
 """Characters of a text that are shown."""
+LONGEST_ANSWER = 160
+"""Characters of an answer that are shown."""
 
 Mistake = tuple[int, str, str, str]
 """Position among the scored examples, the truth, the answer, and how far off it is."""
@@ -21,7 +24,7 @@ Mistake = tuple[int, str, str, str]
 def most_wrong(
     scores: Scores, index: Index, source: DataSource, state: Mapping[str, Any], *, count: int
 ) -> list[WrongExample]:
-    """Returns the worst mistakes; none for tasks whose labels are neither classes nor numbers.
+    """Returns the worst mistakes; none for tasks whose answers are not of a known kind.
 
     Args:
         scores: of the split.
@@ -30,8 +33,15 @@ def most_wrong(
         state: of the task.
         count: how many at most; nothing is read for 0.
     """
+    if not count:
+        return []
+    features = source.info().features
+    if "tags" in features and "label" in scores.kept:
+        return _of_spans(scores, index, source, state, count)
+    if "answers" in features and "answer" in scores.kept:
+        return _of_questions(scores, index, source, count)
     found = []
-    for position, label, predicted, remark in _mistakes(scores, state, count) if count else ():
+    for position, label, predicted, remark in _mistakes(scores, state, count):
         k = int(scores.examples[position])
         raw = _raw(source, k)
         text = " ¶ ".join(raw[name].decode("utf-8", "replace") for name in _TEXTS if name in raw)
@@ -86,6 +96,39 @@ def _of_numbers(value: np.ndarray, target: np.ndarray, spread: np.ndarray, count
     error = value - target
     worst = np.argsort(-np.abs(error / spread).max(axis=1), kind="stable")[:count]
     return [(i, _numbers(target[i]), _numbers(value[i]), f"off by {_numbers(error[i])}") for i in worst.tolist()]
+
+
+def _of_spans(
+    scores: Scores, index: Index, source: DataSource, state: Mapping[str, Any], count: int
+) -> list[WrongExample]:
+    worst = tagged.most_wrong(scores, count)
+    return [
+        WrongExample(
+            name=index.names[int(scores.examples[position])],
+            label="",
+            predicted="",
+            remark=f"{one.wrong()} wrong or missed",
+            marked=one.marked(),
+        )
+        for position, one in zip(worst, tagged.tagged(scores, source, state, worst), strict=True)
+    ]
+
+
+def _of_questions(scores: Scores, index: Index, source: DataSource, count: int) -> list[WrongExample]:
+    found = []
+    for position, one in questions.most_wrong(scores, source, count):
+        k = int(scores.examples[position])
+        found.append(
+            WrongExample(
+                name=index.names[k],
+                label=shortened(" or ".join(one.accepted) or questions.NONE, LONGEST_ANSWER),
+                predicted=shortened(one.answer or questions.NONE, LONGEST_ANSWER),
+                remark=f"score {one.score:.3f}, F1 {one.f1():.2f}",
+                text=shortened(one.question, LONGEST_TEXT),
+                marked=questions.marked(one, source, k),
+            )
+        )
+    return found
 
 
 def _list(classes: Sequence[str], held: np.ndarray) -> str:

@@ -11,6 +11,7 @@ from tfpt.console import Console
 from tfpt.data import DataSource
 from tfpt.errors import UserError
 from tfpt.evaluation import measure
+from tfpt.evaluation.cautions import cautions
 from tfpt.evaluation.results import write_results
 from tfpt.evaluation.scoring import score
 from tfpt.preprocessors import distinct
@@ -103,6 +104,8 @@ def evaluate(
             for m, v in metrics[name].items()
         ],
     )
+    for sentence in cautions(metrics):
+        console.warn(sentence)
     console.say(f"{len(scores.examples)} examples; low and high bound the 95 % interval.")
     console.say(f"report  {output / 'report.html'}")
     return metrics

@@ -6,7 +6,14 @@ correct are empty where the true class is not known.
 
 With any number of classes they are name, split, labels and predicted (names with | between them), correct (1 where all
 are right), then the scores as above. With numbers they are name, split, target, predicted and error (prediction minus
-truth); several numbers are told apart as target1, target2, ... The file is UTF-8; bytes of a file name that are not UTF-8 are
+truth); several numbers are told apart as target1, target2, ...
+
+With tags there is a line for each span that is true or was found: name, split, start, end (in characters), text, label and
+predicted (its type, empty where it is none, or was not found), score and correct (1 where both are equal). A text without
+spans has none. With questions the columns are name, split, question, answers (accepted ones with | between them; empty when
+there is none), predicted, its start, end and score, exact_match and f1.
+
+The file is UTF-8; bytes of a file name that are not UTF-8 are
 kept as they are (surrogateescape). Text is quoted, numbers are not.
 """
 
@@ -93,7 +100,7 @@ def write_predictions(
         ]
         for name, split, label, answer, row in zip(names, splits, labels, predicted, scores, strict=True)
     )
-    _write(path, [*_FIRST, *_score_columns(classes)], rows)
+    write_rows(path, [*_FIRST, *_score_columns(classes)], rows)
 
 
 def write_choices(
@@ -133,7 +140,7 @@ def write_choices(
         ]
         for name, split, truth, answer, row in zip(names, splits, labels, chosen, scores, strict=True)
     )
-    _write(path, ["name", "split", "labels", "predicted", "correct", *_score_columns(classes)], rows)
+    write_rows(path, ["name", "split", "labels", "predicted", "correct", *_score_columns(classes)], rows)
 
 
 def write_values(
@@ -162,10 +169,20 @@ def write_values(
     numbers = [""] if count == 1 else [str(k) for k in range(1, count + 1)]
     header = ["name", "split", *(f"{what}{k}" for k in numbers for what in ("target", "predicted", "error"))]
     triples = np.stack([targets, values, values - targets], axis=2).reshape(len(names), -1)
-    _write(path, header, ([n, split, *row] for n, split, row in zip(names, splits, triples, strict=True)))
+    write_rows(path, header, ([n, split, *row] for n, split, row in zip(names, splits, triples, strict=True)))
 
 
-def _write(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_rows(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a table, whole or not at all.
+
+    Args:
+        path: the file; an existing one is replaced.
+        header: names of the columns.
+        rows: their cells.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     with atomic_text(path, errors="surrogateescape") as file:
         # Text is always quoted: minimal quoting leaves a carriage return bare (until Python 3.13), which ends a line.
         writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)

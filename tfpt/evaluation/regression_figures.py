@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfpt.evaluation.figures import MUTED, RULE, TRAIN, to_svg
+from tfpt.evaluation.figures import MUTED, RULE, TRAIN, Figure, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,8 +17,8 @@ MOST_NUMBERS = 6
 """Of several numbers an example, so many have figures."""
 
 
-def draw(statistics: Mapping[str, NDArray[Any]]) -> list[str]:
-    """Returns two figures for each predicted number, as SVG; none for labels that are no numbers.
+def draw(statistics: Mapping[str, NDArray[Any]]) -> list[Figure]:
+    """Returns two figures for each predicted number; none for labels that are no numbers.
 
     Args:
         statistics: with `target` and `value`, `[examples, numbers]` each.
@@ -30,8 +30,18 @@ def draw(statistics: Mapping[str, NDArray[Any]]) -> list[str]:
     found = []
     for k in range(min(target.shape[1], MOST_NUMBERS)):
         which = f" {k + 1}" if target.shape[1] > 1 else ""
-        found += [_against(target[:, k], value[:, k], which), _residuals(target[:, k], value[:, k], which)]
+        true, predicted = target[:, k], value[:, k]
+        found.append(
+            _figure(f"predicted against true{which}", "true", true, predicted, _against(true, predicted, which))
+        )
+        left = predicted - true
+        found.append(_figure(f"residuals{which}", "residual", left, predicted, _residuals(true, predicted, which)))
     return found
+
+
+def _figure(name: str, column: str, values: NDArray[Any], predicted: NDArray[Any], svg: str) -> Figure:
+    rows = tuple(zip(values.tolist(), predicted.tolist(), strict=True))
+    return Figure(name=name.replace(" ", "_"), svg=svg, header=(column, "predicted"), rows=rows)
 
 
 def _against(target: NDArray[Any], value: NDArray[Any], which: str) -> str:

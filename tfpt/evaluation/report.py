@@ -5,6 +5,7 @@ out, so tasks without classes have a report, too.
 """
 
 import base64
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +14,15 @@ from typing import Any
 
 from tfpt.atomic import atomic_text
 from tfpt.evaluation import figures
+from tfpt.evaluation.cautions import cautions, headline
+from tfpt.evaluation.figures import Figure
+from tfpt.evaluation.marks import Piece
 from tfpt.evaluation.printable import printable
 from tfpt.evaluation.thumbnails import thumbnail
+from tfpt.evaluation.wording import words
 
-FEW_EXAMPLES = 10
-"""A class with fewer test examples than this is named in a warning."""
+FURTHER = ("answerable", "unanswerable", "threshold")
+"""Numbers of metrics.json without an interval that are shown where there are such."""
 
 MOST_ROWS = 40
 """With more classes than this the per-class table shows those with the lowest F1."""
@@ -29,11 +34,12 @@ class WrongExample:
 
     Attributes:
         name: what the user calls it.
-        label: the truth: a class, several, or numbers.
+        label: the truth: a class, several, numbers, or an answer; empty where it is marked in the text.
         predicted: the answer.
         remark: the score of that answer, or how far off it is.
         image: the encoded picture; None where there is none to show.
-        text: its text; empty where there is none to show.
+        text: its text, or a question; empty where there is none to show.
+        marked: texts with what is true or answered marked in them, each behind a word of its own.
     """
 
     name: str
@@ -42,6 +48,7 @@ class WrongExample:
     remark: str
     image: bytes | None = None
     text: str = ""
+    marked: Sequence[tuple[str, Sequence[Piece]]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +62,11 @@ class Report:
             `test` and `validation`: metric -> `{"value", "low", "high"}`, the ends of the interval None or missing where
             there is none; `baseline`: metric -> value of one answer to all, which `baseline_answer` says;
             `examples`: split -> count; `per_class`: rows of `metrics.classification.per_class` or
-            `metrics.multi_label.per_class`; `confusion`: rows true,
+            `metrics.multi_label.per_class`; `counted`: what their `support` counts (`examples`); `confusion`: rows true,
             columns predicted; `classes`: names; `parity`: `serving.parity.Parity` as a mapping (`passed`, `reason`,
-            `examples`, `max_difference`).
+            `examples`, `max_difference`); the numbers of `FURTHER`.
         history: rows of metrics.jsonl, see `figures.curve`.
-        figures: of the test examples' answers, as SVG.
+        figures: of the test examples' answers.
         wrong: the most wrong test examples, most wrong first.
         configuration: flag, value and whether it was changed from its default.
         environment: names and values, as from `environment.environment`.
@@ -72,13 +79,29 @@ class Report:
     summary: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
-    figures: Sequence[str] = ()
+    figures: Sequence[Figure] = ()
     wrong: Sequence[WrongExample] = ()
     configuration: Sequence[tuple[str, str, bool]] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
     peak_memory: int = 0
     notes: Sequence[str] = ()
+
+    @functools.cached_property
+    def curves(self) -> list[Figure]:
+        """Loss and primary metric over training."""
+        names = dict.fromkeys(["loss", self.metrics.get("primary", "")])
+        return [figure for figure in (figures.curve(self.history, name) for name in names) if figure]
+
+    @functools.cached_property
+    def confusion(self) -> Figure | None:
+        """The confusion matrix, where there is one that can be read."""
+        counts = self.metrics.get("confusion")
+        return None if counts is None else figures.confusion(counts, self.metrics.get("classes", ()))
+
+    def drawings(self) -> list[Figure]:
+        """Returns every figure of the page."""
+        return [*self.curves, *self.figures, *([self.confusion] if self.confusion else [])]
 
 
 def write(report: Report, path: str | Path) -> None:
@@ -105,7 +128,7 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
         finalize=lambda value: printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
     )
-    environment.filters |= {"number": _number, "duration": _duration, "words": _words, "bytes": _bytes}
+    environment.filters |= {"number": _number, "duration": _duration, "words": words, "bytes": _bytes}
     metrics = {
         "baseline_answer": "one answer to all",
         "examples": {},
@@ -113,67 +136,31 @@ def render(report: Report) -> str:
         "validation": {},
         "baseline": {},
         "parity": {},
+        "counted": "examples",
         **report.metrics,
     }
     classes = list(metrics.get("classes", ()))
-    confusion = metrics.get("confusion") if len(classes) >= 2 else None
-    crowded = len(classes) > figures.MOST_CLASSES
+    crowded = metrics.get("confusion") is not None and len(classes) > figures.MOST_CLASSES
     rows = list(metrics.get("per_class", ()))
     columns = [name for name in rows[0] if name not in ("class", "support")] if rows else []
     shown = rows if len(rows) <= MOST_ROWS else sorted(rows, key=lambda row: row["f1"])[:MOST_ROWS]
-    primary = metrics.get("primary", "")
-    curves = [figures.curve(report.history, name) for name in dict.fromkeys(["loss", primary])]
     return environment.get_template("report.html").render(
         report=report,
         metrics=metrics,
-        headline=_headline(metrics),
-        warnings=_warnings(metrics),
+        headline=headline(metrics),
+        warnings=cautions(metrics),
         names=list(dict.fromkeys([*metrics["test"], *metrics["validation"]])),
-        curves=[Markup(svg) for svg in curves if svg],
-        figures=[Markup(svg) for svg in report.figures],
+        curves=[Markup(figure.svg) for figure in report.curves],
+        figures=[Markup(figure.svg) for figure in report.figures],
         per_class=shown,
         columns=columns,
         class_count=len(rows),
-        confusion=Markup(figures.confusion(confusion, classes)) if confusion is not None and not crowded else "",
-        confused=figures.most_confused(confusion, classes) if confusion is not None and crowded else [],
+        confusion=Markup(report.confusion.svg) if report.confusion else "",
+        confused=figures.most_confused(metrics["confusion"], classes) if crowded else [],
         wrong=[(example, _data_uri(example.image)) for example in report.wrong],
+        further={name: metrics[name] for name in FURTHER if name in metrics},
         total_time=sum(report.timings.values()),
     )
-
-
-def _headline(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
-    primary = metrics.get("primary", "")
-    for split in ("test", "validation"):
-        if primary in metrics.get(split, {}):
-            interval = {"low": None, "high": None, **metrics[split][primary]}
-            return {"metric": primary, "split": split, "baseline": metrics.get("baseline", {}).get(primary), **interval}
-    return None
-
-
-def _warnings(metrics: Mapping[str, Any]) -> list[str]:
-    found = []
-    parity = metrics.get("parity")
-    if parity and not parity.get("passed"):
-        reason = f" ({parity['reason']})" if parity.get("reason") else ""
-        found.append(f"The served model does not give the scores that were evaluated{reason}: do not use it.")
-    headline = _headline(metrics)
-    if headline and headline["baseline"] is not None and headline["low"] is not None:
-        better = metrics.get("higher_is_better", True)
-        clearly = headline["low"] > headline["baseline"] if better else headline["high"] < headline["baseline"]
-        if not clearly:
-            found.append(
-                f"The interval of {_words(headline['metric'])} does not lie clear of the baseline: on these "
-                "examples the model may be no better than always giving the same answer."
-            )
-    few = [row for row in metrics.get("per_class", ()) if row["support"] < FEW_EXAMPLES]
-    if few:
-        listed = ", ".join(f"{row['class']} ({row['support']})" for row in few[:8])
-        more = f" and {len(few) - 8} more" if len(few) > 8 else ""
-        found.append(
-            f"Fewer than {FEW_EXAMPLES} test examples in {len(few)} of {len(metrics['per_class'])} classes, so their numbers are "
-            f"rough: {listed}{more}."
-        )
-    return found
 
 
 def _data_uri(image: bytes | None) -> str:
@@ -199,10 +186,3 @@ def _duration(seconds: float) -> str:
 
 def _bytes(count: int) -> str:
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
-
-
-def _words(name: str) -> str:
-    return " ".join(_AS_WRITTEN.get(word, word) for word in name.split("_"))
-
-
-_AS_WRITTEN = {"f1": "F1", "roc": "ROC", "auc": "AUC", "r2": "R²", "mae": "MAE", "rmse": "RMSE"}

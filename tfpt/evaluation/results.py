@@ -1,4 +1,4 @@
-"""Writes what was measured: metrics.json, predictions.csv and the report."""
+"""Writes what was measured: metrics.json, predictions.csv, the report and its figures."""
 
 import json
 import math
@@ -10,7 +10,7 @@ import numpy as np
 
 from tfpt.atomic import atomic_text
 from tfpt.data import DataSource, Index
-from tfpt.evaluation import mistakes, predictions, regression_figures, report
+from tfpt.evaluation import figure_files, mistakes, predictions, questions, regression_figures, report, tagged
 from tfpt.evaluation.environment import environment, peak_memory
 from tfpt.evaluation.scoring import Scores
 
@@ -52,8 +52,10 @@ def write_results(
         file.write(as_json(metrics) + "\n")
     last = list(scored.values())[-1] if scored else None
     if last:
-        _write_predictions(folder / "predictions.csv", scored, index, state)
+        _write_predictions(folder / "predictions.csv", scored, index, source, state)
     failed = [f"Could not be decoded: {name}" for name in metrics.get("failed", ())]
+    if failed and not report_examples:
+        failed = [f"{len(failed)} examples could not be decoded; metrics.json names them."]
     page = report.Report(
         title=title,
         summary=summary,
@@ -68,6 +70,7 @@ def write_results(
         notes=[*notes, *failed],
     )
     report.write(page, folder / "report.html")
+    figure_files.write(page.drawings(), folder / "figures")
 
 
 def as_json(metrics: Mapping[str, Any]) -> str:
@@ -83,8 +86,10 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _write_predictions(path: Path, scored: Mapping[str, Scores], index: Index, state: Mapping[str, Any]) -> None:
-    """Writes predictions.csv for the kinds of labels that have one."""
+def _write_predictions(
+    path: Path, scored: Mapping[str, Scores], index: Index, source: DataSource, state: Mapping[str, Any]
+) -> None:
+    """Writes predictions.csv for the kinds of answers that have one."""
 
     def of(part: str, name: str) -> Any:
         return np.concatenate([getattr(scores, part)[name] for scores in scored.values()])
@@ -117,3 +122,13 @@ def _write_predictions(path: Path, scored: Mapping[str, Scores], index: Index, s
         predictions.write_values(
             path, names=names, splits=splits, values=of("kept", "values"), targets=of("statistics", "target")
         )
+    elif "tags" in source.info().features and "label" in first.kept:
+        found = (one for s in scored.values() for one in tagged.tagged(s, source, state, range(len(s.examples))))
+        spans = (
+            (name, split, *row) for name, split, one in zip(names, splits, found, strict=True) for row in one.rows()
+        )
+        predictions.write_rows(path, ("name", "split", *tagged.COLUMNS), spans)
+    elif "answers" in source.info().features and "answer" in first.kept:
+        answers = (one for s in scored.values() for one in questions.answered(s, source, range(len(s.examples))))
+        rows = ((name, split, *one.row()) for name, split, one in zip(names, splits, answers, strict=True))
+        predictions.write_rows(path, ("name", "split", *questions.COLUMNS), rows)

@@ -3,6 +3,8 @@
 import io
 import warnings
 
+import numpy as np
+
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 """What tfpt reads; Pillow knows formats that start other programs."""
 
@@ -24,7 +26,9 @@ def thumbnail(encoded: bytes, side: int = 128) -> bytes | None:
             picture.draft("RGB", (2 * side, 2 * side))
             turned = ImageOps.exif_transpose(picture)
             if turned.mode.startswith("I;16"):
-                turned = turned.convert("I").point([value >> 8 for value in range(65536)], "L")
+                # A camera of 12 bits leaves the upper four empty: by the upper byte alone its pictures would be black.
+                unused = max(0, int(np.asarray(turned).max()).bit_length() - 8)
+                turned = turned.convert("I").point([min(255, value >> unused) for value in range(65536)], "L")
             if turned.has_transparency_data:
                 turned = turned.convert("RGBA")
                 turned = Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def decode_rgb(encoded: "tf.Tensor") -> "tf.Tensor":
     """Decodes JPEG, PNG, GIF (its first picture), BMP and WebP; grey, palette, alpha and CMYK become RGB.
 
-    Alpha is dropped, not composited; what a GIF leaves transparent is black. 16-bit samples keep their upper 8 bits.
+    Alpha is dropped, not composited; what a GIF leaves transparent is black. 16-bit samples keep their upper 8 bits; `decode_window` keeps all.
     EXIF orientation is not applied here. Not supported, with an error: an animated WebP without alpha, RLE in BMP.
 
     Args:
@@ -34,6 +34,37 @@ def decode_rgb(encoded: "tf.Tensor") -> "tf.Tensor":
         encoded,
     )
     return tf.ensure_shape(image, [None, None, 3])
+
+
+def is_deep_png(encoded: "tf.Tensor") -> "tf.Tensor":
+    """Returns whether a file is a PNG with 16 bits a sample; scalar string to scalar bool."""
+    import tensorflow as tf
+
+    # The header chunk comes first: signature 8, length 4, `IHDR` 4, width 4, height 4, then the bits a sample.
+    return (tf.strings.substr(encoded, 0, 4) == b"\x89PNG") & (_integer(encoded, 24, tf.uint8) == 16)
+
+
+def decode_window(encoded: "tf.Tensor", low: float, high: float) -> "tf.Tensor":
+    """Decodes as `decode_rgb`, but keeps all bits of a 16-bit PNG: its samples from `low` to `high` become 0 to 255.
+
+    Args:
+        encoded: scalar string tensor, a whole file.
+        low: the sample that becomes 0, as lower ones do.
+        high: the sample that becomes 255, as higher ones do.
+
+    Returns:
+        `[height, width, 3]` float32; whole numbers where the file has 8 bits a sample.
+    """
+    import tensorflow as tf
+
+    def windowed(encoded: Any) -> Any:
+        samples = tf.cast(tf.io.decode_png(encoded, channels=3, dtype=tf.uint16), tf.float32)
+        return tf.clip_by_value((samples - low) * (255 / (high - low)), 0.0, 255.0)
+
+    return tf.ensure_shape(
+        rare_branch(is_deep_png(encoded), windowed, lambda encoded: tf.cast(decode_rgb(encoded), tf.float32), encoded),
+        [None, None, 3],
+    )
 
 
 def _decode_other(encoded: Any) -> Any:

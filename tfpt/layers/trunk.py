@@ -1,6 +1,6 @@
 """A pretrained network with its preprocessor's device half in front, as one layer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -61,29 +61,3 @@ class Trunk(keras.layers.Layer):
         return Trunk(
             network, self.device, endpoints=self.endpoints, shape=self.shape_in, dtype_in=self.dtype_in, name=name
         )
-
-
-class CachedTrunk(keras.layers.Layer):
-    """Stands in for a frozen trunk whose endpoints were computed once: its inputs are the endpoints.
-
-    Args:
-        shapes: endpoint -> shape without the batch dimension.
-        name: of the layer.
-        prefix: of its inputs' names, where two trunks may have the same endpoints.
-    """
-
-    def __init__(self, shapes: Mapping[str, Sequence[int | None]], *, name: str = "trunk", prefix: str = "") -> None:
-        super().__init__(name=name, dtype="float32")
-        self.shapes = dict(shapes)
-        self.prefix = prefix
-
-    def host_input(self) -> dict[str, keras.KerasTensor]:
-        """Returns symbolic cached endpoints, to build a model on."""
-        return {
-            endpoint: keras.Input(shape, dtype="float32", name=self.prefix + endpoint)
-            for endpoint, shape in self.shapes.items()
-        }
-
-    def call(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns its inputs."""
-        return dict(inputs)

@@ -22,6 +22,7 @@ class Image(Preprocessor):
         scale: factor on each channel of the network's input.
         offset: added to each channel after the factor.
         bgr: whether the network wants blue first; scale and offset are then in that order, too.
+        intensity: samples of a 16-bit PNG that become 0 and 255; None: it keeps the upper 8 bits of each.
         feature: what it reads from the raw example and writes to the prepared one.
     """
 
@@ -30,6 +31,7 @@ class Image(Preprocessor):
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
     bgr: bool = False
+    intensity: tuple[float, float] | None = None
     feature: str = "image"
 
     def __post_init__(self) -> None:
@@ -42,6 +44,11 @@ class Image(Preprocessor):
             if len(values) != 3:
                 raise ValueError(f"{name}: {values} is not three numbers, one a channel")
             object.__setattr__(self, name, values)
+        if self.intensity is not None:
+            low, high = map(float, self.intensity)
+            if not low < high:
+                raise ValueError(f"intensity: {low:g} is not below {high:g}")
+            object.__setattr__(self, "intensity", (low, high))
 
     def host(self, raw: "tf.Tensor") -> tuple["tf.Tensor", dict[str, "tf.Tensor"]]:
         """Decodes one encoded image, applies its EXIF orientation and resizes it.
@@ -55,10 +62,11 @@ class Image(Preprocessor):
         Raises:
             tf.errors.InvalidArgumentError: when it runs, on a file that cannot be decoded.
         """
-        from tfpt.layers.decoding import decode_rgb
+        from tfpt.layers.decoding import decode_rgb, decode_window
         from tfpt.layers.orientation import exif_orientation, orient
 
-        return self.host_pixels(orient(decode_rgb(raw), exif_orientation(raw)))
+        image = decode_window(raw, *self.intensity) if self.intensity else decode_rgb(raw)
+        return self.host_pixels(orient(image, exif_orientation(raw)))
 
     def host_pixels(self, image: "tf.Tensor") -> tuple["tf.Tensor", dict[str, "tf.Tensor"]]:
         """Resizes one decoded image: bilinear with antialiasing, rounded to bytes.
@@ -124,8 +132,8 @@ class Image(Preprocessor):
         return tf.io.encode_png(tf.fill([self.size, self.size, 3], tf.constant(128, tf.uint8))).numpy()
 
     def host_settings(self) -> dict[str, Any]:
-        """Returns size, resize and feature; scale, offset and channel order belong to the device half."""
-        return {"size": self.size, "resize": self.resize, "feature": self.feature}
+        """Returns size, resize, intensity and feature; scale, offset and channel order belong to the device half."""
+        return {name: self.to_json()[name] for name in ("size", "resize", "intensity", "feature")}
 
     def to_json(self) -> dict[str, Any]:
         """Returns the constructor's arguments as plain values."""

@@ -123,7 +123,7 @@ class Text(Preprocessor):
             `[length, 2]` int32, length up to `size`: id + 1 and segment (0, or 1 for the second text); and the frame:
             `tokens`, scalar int32, is how many there would be if nothing had been cut off. With `offsets`, `offsets` is
             `[length, 2]` int32, the first character and the one after the last in the raw text that the token is from,
-            white space before it left out, and `part` `[length]` int32 is 1 for the first text, 2 for the second, 0 for
+            white space before it left out, combining marks behind it included, and `part` `[length]` int32 is 1 for the first text, 2 for the second, 0 for
             special tokens. With `words`, `word` `[length]` int32 is the number, from 1, of the word between spaces that
             the token begins in (0 for special tokens), `punctuation` `[length]` int32 is 1 where it is nothing else, and
             `words`, scalar int32, how many words the text has. With `first_length`, `second` `[4]` int32 is where the
@@ -169,7 +169,8 @@ class Text(Preprocessor):
             values = [part.ids.flat_values + 1, tf.fill(tf.shape(row), k)]
             if self.offsets:
                 starts, ends = characters[k].trimmed(part.starts, part.ends), part.ends
-                values += [starts.flat_values, ends.flat_values, tf.fill(tf.shape(row), k + 1)]
+                complete = characters[k].completed(starts, ends)
+                values += [starts.flat_values, complete.flat_values, tf.fill(tf.shape(row), k + 1)]
             if self.words:
                 values += [tell(starts, ends).flat_values for tell in (characters[k].words, characters[k].punctuation)]
             columns.append((length, tf.boolean_mask(tf.stack(values, axis=1), inside)))

@@ -5,27 +5,31 @@ cannot be is refused by itself. What was prepared is stacked, the runner compute
 """
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from tfpt.errors import UserError
 from tfpt.preprocessors import Preprocessor, distinct
 from tfpt.preprocessors.image import Image
-from tfpt.preprocessors.text import Text
 from tfpt.server import picture_size
 from tfpt.server.options import Options
 from tfpt.server.refusal import Code, Refusal, busy, invalid
 from tfpt.server.signature import Signature, Values
+from tfpt.serving import parity, synthetic
 from tfpt.serving.padding import concatenated
-from tfpt.serving.servable import SINGLE, Servable
+from tfpt.serving.servable import INPUTS, SINGLE, Servable, host_half, host_signature
 
-DEFAULT = "serving_default"
+DEFAULT, EXAMPLES = "serving_default", "examples"
 CLASSES, SCORES = "classes", "scores"
 """The outputs that the method Classify reads."""
+_PROOF = 8
+"""Synthetic examples by which another engine is compared with TensorFlow."""
 _CLOSE = 1e-5
 """How far the answers of prepared examples may be from those of the bundle's own graph."""
 _REJECTED = (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError)
@@ -82,8 +86,8 @@ class Work:
 class Model:
     """A bundle that answers; `prepare` and `predict` may run in any thread."""
 
-    def __init__(self, servable: Servable, options: Options, runner: Runner | None = None) -> None:
-        """Cuts a loaded servable; `runner` takes the place of TensorFlow.
+    def __init__(self, servable: Servable, options: Options) -> None:
+        """Cuts a loaded servable.
 
         Raises:
             UserError: the parts do not answer as the bundle's own graph does.
@@ -91,7 +95,7 @@ class Model:
         assert servable.folder is not None, "only a bundle can be served"
         self.folder: Path = servable.folder
         self.preprocessors = distinct(servable.preprocessors)
-        self.features = {name: p for p in self.preprocessors for name in p.raw_features}
+        self.features = {servable.input_name(name): p for p in self.preprocessors for name in p.raw_features}
         functions = vars(servable.outputs)["loaded"].signatures
         self.signatures = {
             name: Signature.of(
@@ -106,20 +110,22 @@ class Model:
         self._servable = servable
         self._options = options
         self._runners: dict[str, Runner] = {name: TensorflowRunner(functions[name]) for name in self.signatures}
-        if runner is not None:
-            self._runners[SINGLE] = runner
-        self._hosts = [_host(p) for p in self.preprocessors]
+        self._functions = functions
+        self._hosts = [self._host(p) for p in self.preprocessors]
         self._device = tf.function(self._inputs, autograph=False, reduce_retracing=True)
         self._decode = tf.function(self._decoded, autograph=False, reduce_retracing=True)
         self._prove()
 
-    def prepare(self, name: str, values: Values, *, expired: Callable[[], bool] = lambda: False) -> Work:
+    def prepare(
+        self, name: str, values: Values, *, expired: Callable[[], bool] = lambda: False, own: bool = False
+    ) -> Work:
         """Checks the inputs of one request and runs the host half on each of its examples.
 
         Args:
             name: of the signature.
             values: its inputs.
             expired: tells that nobody waits for the answer any more.
+            own: whether they are the server's own, which are held to no limits.
 
         Raises:
             Refusal: they cannot be answered.
@@ -127,14 +133,16 @@ class Model:
         signature = self.signature(name)
         length = signature.checked(values, most_examples=self._options.queue)
         key: tuple[Any, ...] = (name, *((n, v.shape[1:]) for n, v in sorted(values.items())))
-        if self._takes_raw(signature):
-            for feature in self.features:
+        if name == EXAMPLES:
+            values = self._parsed(values[EXAMPLES])
+        if name == EXAMPLES or self._takes_raw(signature):
+            for feature in () if own else self.features:
                 for k, value in enumerate(values[feature]):
                     self._check_raw(feature, value, example=f"example {k}" if length > 1 else "the example")
             prepared = self._prepared(values, length, expired)
-            if name == DEFAULT:
+            if name in (DEFAULT, EXAMPLES):
                 # Answers of varying length are padded to the longest of a batch: neighbours would be seen in them.
-                key = (name, object()) if signature.answers_vary else (name,)
+                key = (DEFAULT, object()) if signature.answers_vary else (DEFAULT,)
                 return Work(signature=name, values=prepared, length=length, key=key)
         elif any(value.dtype == object for value in values.values()):
             key = (name, object())  # what is in the strings is not known here, so they stay alone
@@ -152,7 +160,8 @@ class Model:
         values = {name: concatenated([work.values[name] for work in works]) for name in works[0].values}
         name = works[0].signature
         try:
-            answers = self._answer(values) if name == DEFAULT else self._runners[name].predict(values)
+            whole = name in (DEFAULT, EXAMPLES)
+            answers = self._answer(values) if whole else self._runners[name].predict(values)
         except _REJECTED as error:
             raise invalid(f"the model does not take this: {_first_line(error)}") from error
         except tf.errors.ResourceExhaustedError as error:
@@ -178,10 +187,77 @@ class Model:
             )
         return self.signatures[name]
 
+    @property
+    def runner(self) -> Runner:
+        """What computes the task's outputs."""
+        return self._runners[SINGLE]
+
+    @runner.setter
+    def runner(self, runner: Runner) -> None:
+        self._runners[SINGLE] = runner
+
+    def function(self, name: str) -> Any:
+        """Returns a signature's function in the bundle."""
+        return self._functions[name]
+
+    def put_on(self, runner: Runner) -> parity.Parity:
+        """Lets something else compute the task's outputs, if it answers synthetic examples as what did before.
+
+        Returns:
+            The proof; where it failed, everything stays as it was.
+        """
+        started = time.monotonic()
+        works = self.synthetic_work()
+        before, wanted = self.runner, self._answers(works)
+        self.runner = runner
+        proof = None
+        try:
+            proof = parity.compare(wanted, self._answers(works), seconds=time.monotonic() - started)
+        finally:
+            if proof is None or not proof.passed:
+                self.runner = before
+        return proof
+
+    def synthetic_work(self) -> list[Work]:
+        """Returns single examples, prepared, by which engines are compared."""
+        made = synthetic.examples(self.preprocessors, _PROOF)
+        return [self._own_work(raw) for raw in made]
+
+    def _answers(self, works: Sequence[Work]) -> dict[str, np.ndarray]:
+        """Returns the answers to examples, those together that can be, as `[examples, ...]` each."""
+        together = [list(works)] if len({work.key for work in works}) == 1 else [[work] for work in works]
+        parts = [answer for batch in together for answer in self.predict(batch)]
+        return {name: concatenated([part[name] for part in parts]) for name in parts[0]}
+
+    def _own_work(self, raw: Mapping[str, bytes]) -> Work:
+        return self.prepare(DEFAULT, self._request(raw), own=True)
+
+    def _request(self, raw: Mapping[str, bytes]) -> dict[str, np.ndarray]:
+        """Returns the inputs of a request of one example, given by feature."""
+        return {name: np.array([value], object) for name, value in self._servable.by_input(raw).items()}
+
+    def _parsed(self, serialised: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the inputs that stand in serialised `tf.Example`s.
+
+        Raises:
+            Refusal: one cannot be read, or lacks an input.
+        """
+        made = {name: np.empty(len(serialised), object) for name in self.features}
+        for number, text in enumerate(serialised):
+            try:
+                features = tf.train.Example.FromString(text).features.feature
+            except DecodeError as error:
+                raise invalid(f"example {number} is no serialised tf.Example") from error
+            for name, values in made.items():
+                found = list(features[name].bytes_list.value) if name in features else []
+                if len(found) != 1:
+                    raise invalid(f"feature {name} of example {number} has {len(found)} strings, not 1")
+                values[number] = found[0]
+        return made
+
     def warm_up(self, sizes: Sequence[int]) -> None:
         """Computes synthetic batches: the first of a size takes several times as long as the next."""
-        (one, *_) = self._samples()
-        work = self.prepare(DEFAULT, one)
+        work = self._own_work(synthetic.samples(self.preprocessors))
         for size in sizes:
             self.predict([work] * size)
 
@@ -216,8 +292,8 @@ class Model:
         """Runs the host half: on one picture at a time, which bounds the memory, and on all texts at once."""
         made: dict[str, np.ndarray] = {}
         for preprocessor, host in zip(self.preprocessors, self._hosts, strict=True):
-            raw = [values[name] for name in preprocessor.raw_features]
-            step = length if isinstance(preprocessor, Text) else 1
+            raw = [values[self._servable.input_name(name)] for name in preprocessor.raw_features]
+            step = 1 if isinstance(preprocessor, Image) else length
             parts = []
             for start in range(0, length, step):
                 if expired():
@@ -235,10 +311,17 @@ class Model:
                 made[name] = concatenated([part[name].numpy() for part in parts])
         return made
 
+    def _host(self, preprocessor: Preprocessor) -> Callable[..., Mapping[str, tf.Tensor]]:
+        """Returns the host half: the bundle's own, or, in one of an earlier tfpt, this tfpt's."""
+        if (name := host_signature(preprocessor)) not in self._functions:
+            return host_half(preprocessor)
+        names = [self._servable.input_name(feature) for feature in preprocessor.raw_features]
+        return lambda *raw: self._functions[name](**dict(zip(names, raw, strict=True)))
+
     def _answer(self, values: Values) -> dict[str, np.ndarray]:
         prepared = {name: tf.constant(value) for name, value in values.items()}
         inputs = self._device(prepared)
-        batch = inputs if isinstance(inputs, dict) else {"inputs": inputs}
+        batch = inputs if isinstance(inputs, dict) else {INPUTS: inputs}
         outputs = self._runners[SINGLE].predict({name: value.numpy() for name, value in batch.items()})
         decoded = self._decode({name: tf.constant(value) for name, value in outputs.items()}, prepared)
         return {name: value.numpy() for name, value in decoded.items()}
@@ -260,37 +343,16 @@ class Model:
 
     def _prove(self) -> None:
         """Compares the parts with the whole: this tfpt may prepare examples differently from the one that exported."""
-        whole = TensorflowRunner(self._servable.answer)
-        for sample in self._samples():
-            (answer,) = self.predict([self.prepare(DEFAULT, sample)])
-            wanted = whole.predict(sample)
+        whole = TensorflowRunner(self.function(DEFAULT))
+        noise = synthetic.examples(self.preprocessors, 1, picture=(97, 61))
+        for raw in (synthetic.samples(self.preprocessors), *noise):
+            (answer,) = self.predict([self._own_work(raw)])
+            wanted = whole.predict(self._request(raw))
             if answer.keys() != wanted.keys() or not all(_alike(answer[name], wanted[name]) for name in wanted):
                 raise UserError(
                     f"--model={self.folder} answers otherwise with this tfpt than with the one that exported it; export it "
                     "again, or install that version."
                 )
-
-    def _samples(self) -> list[dict[str, np.ndarray]]:
-        """Returns synthetic requests of one example: the preprocessors' own, and noise where a picture is taken."""
-        samples = {name: p.sample() for name, p in self.features.items()}
-        noise = np.random.default_rng(0).integers(0, 256, (97, 61, 3), np.uint8)
-        noisy = {
-            name: tf.io.encode_jpeg(noise).numpy() if isinstance(p, Image) else samples[name]
-            for name, p in self.features.items()
-        }
-        return [{name: np.array([value], object) for name, value in raw.items()} for raw in (samples, noisy)]
-
-
-def _host(preprocessor: Preprocessor) -> Callable[..., dict[str, tf.Tensor]]:
-    """Returns the compiled host half: strings -> feature and frame by name (`image`, `image/scale`)."""
-
-    def host(*raw: tf.Tensor) -> dict[str, tf.Tensor]:
-        value, frame = preprocessor.host_batch(*raw)
-        named = {f"{preprocessor.feature}/{name}": part for name, part in frame.items()}
-        return {preprocessor.feature: value, **named}
-
-    strings = [tf.TensorSpec([None], tf.string)] * len(preprocessor.raw_features)
-    return tf.function(host, input_signature=strings, autograph=False)
 
 
 def _alike(ours: np.ndarray, theirs: np.ndarray) -> bool:

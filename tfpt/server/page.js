@@ -23,6 +23,7 @@ function say(text, wrong = false) {
 function clear() {
   place("label").textContent = "";
   place("scores").replaceChildren();
+  place("marked").replaceChildren();
   place("rest").hidden = true;
 }
 
@@ -88,16 +89,55 @@ function bar(label, score) {
   );
 }
 
-function show(answer, seconds) {
-  const hasScores = answer !== null && Array.isArray(answer.scores) && Array.isArray(answer.classes);
-  if (hasScores) {
-    const pairs = answer.classes.map((name, k) => [name, answer.scores[k]]).sort((a, b) => b[1] - a[1]);
-    const chosen = answer.chosen && answer.classes.filter((_, k) => answer.chosen[k]).join(", ");
-    place("label").textContent = answer.label ?? (answer.chosen ? chosen || "none of them" : pairs[0][0]);
-    place("scores").replaceChildren(...pairs.slice(0, MOST_BARS).map(([name, score]) => bar(name, score)));
-    if (pairs.length > MOST_BARS) place("scores").append(element("li", {}, `and ${pairs.length - MOST_BARS} more classes`));
+function marked(text, spans) {
+  const characters = [...text]; // offsets count these; JavaScript's strings count halves of some
+  const pieces = [];
+  let from = 0;
+  for (const { start, end, label } of spans) {
+    const mark = element("mark", { textContent: characters.slice(start, end).join("") });
+    if (label) mark.append(element("small", { textContent: label }));
+    pieces.push(characters.slice(from, start).join(""), mark);
+    from = end;
+  }
+  return [...pieces, characters.slice(from).join("")];
+}
+
+function showClasses(answer) {
+  const pairs = answer.classes.map((name, k) => [name, answer.scores[k]]).sort((a, b) => b[1] - a[1]);
+  const chosen = answer.chosen && answer.classes.filter((_, k) => answer.chosen[k]).join(", ");
+  place("label").textContent = answer.label ?? (answer.chosen ? chosen || "none of them" : pairs[0][0]);
+  place("scores").replaceChildren(...pairs.slice(0, MOST_BARS).map(([name, score]) => bar(name, score)));
+  if (pairs.length > MOST_BARS) place("scores").append(element("li", {}, `and ${pairs.length - MOST_BARS} more classes`));
+}
+
+function showSpans(answer, text) {
+  const spans = answer.label
+    .map((label, k) => ({ label, start: answer.start[k], end: answer.end[k], score: answer.score[k] }))
+    .filter(({ label }) => label);
+  place("label").textContent = spans.length ? "" : "nothing found";
+  place("marked").replaceChildren(...marked(text, spans));
+  const words = ({ label, start, end }) => `${label} ${[...text].slice(start, end).join("")}`;
+  place("scores").replaceChildren(...spans.map((span) => bar(words(span), span.score)));
+}
+
+function showAnswer(answer, text) {
+  place("label").textContent = answer.answer || "no answer";
+  place("marked").replaceChildren(...marked(text, answer.answer ? [answer] : []));
+  place("scores").replaceChildren(bar("score", answer.score));
+}
+
+function show(answer, texts, seconds) {
+  const last = texts[texts.length - 1];
+  const numbers = Array.isArray(answer) ? answer.flat() : [answer];
+  if (Array.isArray(answer?.scores) && Array.isArray(answer.classes)) {
+    showClasses(answer);
+  } else if (Array.isArray(answer?.start) && Array.isArray(answer.label)) {
+    showSpans(answer, last);
+  } else if (typeof answer?.answer === "string" && typeof answer.score === "number") {
+    showAnswer(answer, last);
+  } else if (numbers.every((value) => typeof value === "number")) {
+    place("label").textContent = numbers.map((value) => Number(value.toPrecision(6))).join(", ");
   } else {
-    place("label").textContent = answer?.answer ?? "";
     const text = JSON.stringify(answer, null, 1);
     place("rest").textContent = text.length > MOST_TEXT ? `${text.slice(0, MOST_TEXT)} …` : text;
     place("rest").hidden = false;
@@ -128,7 +168,7 @@ async function ask() {
     const body = await response.json();
     if (mine !== asked) return; // another picture was chosen meanwhile
     if (!response.ok) throw new Error(body.error);
-    show(body.predictions[0], (performance.now() - started) / 1000);
+    show(body.predictions[0], Object.values(values), (performance.now() - started) / 1000);
   } catch (error) {
     if (mine === asked) say(error.message || "the server does not answer", true);
   } finally {

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import uvicorn
 
+from tfpt.config import Runtime
 from tfpt.console import Console
 from tfpt.errors import UserError
 from tfpt.server import grpc_service, rest
 from tfpt.server.batcher import Batcher, batch_sizes
 from tfpt.server.connection import patient_for
+from tfpt.server.engine import TENSORFLOW, put_on_engine
 from tfpt.server.metrics import Metrics
 from tfpt.server.model import Model
 from tfpt.server.options import Options
@@ -24,6 +26,7 @@ from tfpt.server.versions import Versions
 from tfpt.serving.servable import Servable, is_version
 
 _LARGEST_HEAD = 32_000  # bytes of a request's first line and headers
+_TENSORFLOW = Runtime(engine=TENSORFLOW)
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -48,13 +51,19 @@ class Serving:
 
 @contextlib.asynccontextmanager
 async def serving(
-    folder: Path, options: Options, *, trust: tuple[str, ...] = (), console: Console
+    folder: Path,
+    options: Options,
+    *,
+    runtime: Runtime = _TENSORFLOW,
+    trust: tuple[str, ...] = (),
+    console: Console,
 ) -> AsyncIterator[Serving]:
     """Serves a model while the block runs; then answers what has arrived, and stops.
 
     Args:
         folder: `saved_models/NAME`, or one version folder of it.
         options: the flags of the group `serve`.
+        runtime: which engine runs the model.
         trust: packages outside tfpt whose components may be imported.
         console: where comings and goings of versions are said.
 
@@ -70,7 +79,7 @@ async def serving(
             name=options.name or model_name(folder),
             policy=options.versions,
             labels={name: int(version) for name, _, version in (label.partition("=") for label in options.labels)},
-            load=_loader(options, trust),
+            load=_loader(options, runtime, trust, console),
             console=console,
             metrics=metrics,
         )
@@ -145,9 +154,10 @@ def model_name(folder: Path) -> str:
     return name
 
 
-def _loader(options: Options, trust: tuple[str, ...]) -> Callable[[Path], Model]:
+def _loader(options: Options, runtime: Runtime, trust: tuple[str, ...], console: Console) -> Callable[[Path], Model]:
     def load(folder: Path) -> Model:
         model = Model(Servable.load(folder, trust=trust), options)
+        put_on_engine(model, runtime, console=console)
         model.warm_up(batch_sizes(options.batch_size))
         return model
 

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpt.console import Console
+from tfpt.data._tiff import for_model
 from tfpt.data._walk import PICTURES, walk
 from tfpt.errors import UserError
 from tfpt.serving.servable import Servable
@@ -29,14 +30,16 @@ class FileAnswer:
     """The answer to one file.
 
     Attributes:
-        path: the file.
+        path: the file, or what else the example is called.
         answer: decoded values by name; empty when there is none.
         error: why there is none; empty when there is.
+        text: what was answered, where it is a text of a file.
     """
 
     path: str
     answer: dict[str, Any]
     error: str = ""
+    text: str = ""
 
 
 def find_files(paths: Sequence[str]) -> list[str]:
@@ -69,8 +72,7 @@ def answer_files(servable: Servable, files: Sequence[str], *, console: Console) 
     with console.track("Answering", total=len(files), unit="files") as track:
         for start in range(0, len(files), BATCH_SIZE):
             part = files[start : start + BATCH_SIZE]
-            read = [_read(file) for file in part]
-            yield from _answer_part(servable, part, read)
+            yield from answer_batch(servable, [(file, _read(file)) for file in part])
             track.advance(len(part))
 
 
@@ -89,35 +91,49 @@ def answer_text(servable: Servable, text: str) -> FileAnswer:
     return FileAnswer(path=text, answer=_rows(servable.predict(raw))[0])
 
 
-def _read(file: str) -> bytes | str:
+def _read(file: str) -> dict[str, bytes] | str:
     """Returns the file's bytes, or a sentence when it cannot be read."""
     try:
-        return Path(file).read_bytes()
+        return {"image": for_model(Path(file).read_bytes())}
     except OSError as error:
         return error.strerror or str(error)
 
 
-def _answer_part(servable: Servable, files: Sequence[str], read: Sequence[bytes | str]) -> Iterator[FileAnswer]:
-    good = [value for value in read if isinstance(value, bytes)]
+def answer_batch(servable: Servable, asked: Sequence[tuple[str, Mapping[str, bytes] | str]]) -> Iterator[FileAnswer]:
+    """Yields the answers to a batch.
+
+    Args:
+        servable: the model.
+        asked: what each is called, and its raw values by feature, or a sentence why there are none.
+    """
+    good = [raw for _, raw in asked if not isinstance(raw, str)]
     answers: Iterator[dict[str, Any] | None]
     try:
-        answers = iter(_rows(servable.predict({"image": good}))) if good else iter(())
+        answers = iter(_answered(servable, good))
     except _BAD:  # one of them does not decode: find out which
-        answers = (_answer_one(servable, value) for value in good)
-    for file, value in zip(files, read, strict=True):
-        if isinstance(value, str):
-            yield FileAnswer(path=file, answer={}, error=value)
+        answers = (_answer_one(servable, raw) for raw in good)
+    for name, raw in asked:
+        if isinstance(raw, str):
+            yield FileAnswer(path=name, answer={}, error=raw)
             continue
         answer = next(answers)
         error = "" if answer else "it is not a picture that can be decoded"
-        yield FileAnswer(path=file, answer=answer or {}, error=error)
+        yield FileAnswer(path=name, answer=answer or {}, error=error, text=_text(raw))
 
 
-def _answer_one(servable: Servable, value: bytes) -> dict[str, Any] | None:
+def _answered(servable: Servable, raw: Sequence[Mapping[str, bytes]]) -> list[dict[str, Any]]:
+    return _rows(servable.predict({name: [one[name] for one in raw] for name in raw[0]})) if raw else []
+
+
+def _answer_one(servable: Servable, raw: Mapping[str, bytes]) -> dict[str, Any] | None:
     try:
-        return _rows(servable.predict({"image": [value]}))[0]
+        return _answered(servable, [raw])[0]
     except _BAD:
         return None
+
+
+def _text(raw: Mapping[str, bytes]) -> str:
+    return raw["text"].decode("utf-8", "replace") if "text" in raw else ""
 
 
 def _rows(answers: dict[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -138,12 +154,13 @@ def highest(answer: dict[str, Any], count: int, *, text: str = "") -> list[tuple
 
     Args:
         answer: decoded values by name.
-        count: how many of the highest classes; of spans there are all, in their order.
+        count: how many of the highest classes, but all chosen ones; of spans there are all, in their order.
         text: what was answered, which spans are of.
     """
     if "scores" in answer and "classes" in answer:
-        pairs = zip(answer["classes"], answer["scores"], strict=True)
-        return sorted(pairs, key=lambda pair: -pair[1])[:count]
+        pairs, chosen = zip(answer["classes"], answer["scores"], strict=True), _chosen(answer)
+        order = sorted(pairs, key=lambda pair: (not chosen.get(pair[0]), -pair[1]))
+        return order[: max(count, sum(chosen.values()))]
     if _has_spans(answer):
         spans = zip(*(answer[name] for name in ("label", "start", "end", "score")), strict=True)
         return [(f"{label} {text[start:end]}", score) for label, start, end, score in spans if label]
@@ -157,9 +174,15 @@ def highest(answer: dict[str, Any], count: int, *, text: str = "") -> list[tuple
 
 def in_words(found: FileAnswer, count: int) -> list[str]:
     """Returns what an answer says, as it is shown to people: at least one text."""
-    pairs = highest(found.answer, count, text=found.path)
+    pairs = highest(found.answer, count, text=found.text or found.path)
+    marks = {name: f"[{'x' if is_chosen else ' '}] " for name, is_chosen in _chosen(found.answer).items()}
     nothing = "nothing found" if _has_spans(found.answer) else str(found.answer)
-    return [f"{what} {score:.3f}" for what, score in pairs] or [nothing]
+    return [f"{marks.get(what, '')}{what} {score:.3f}" for what, score in pairs] or [nothing]
+
+
+def _chosen(answer: dict[str, Any]) -> dict[str, bool]:
+    """Returns whether each class is chosen, where an example may have any number of them."""
+    return dict(zip(answer["classes"], answer["chosen"], strict=True)) if "chosen" in answer else {}
 
 
 def _has_spans(answer: dict[str, Any]) -> bool:
@@ -174,10 +197,12 @@ def write_answers(answers: Sequence[FileAnswer], file: TextIO, *, form: str, top
             file.write(json.dumps({"path": a.path, **a.answer, **error}, ensure_ascii=False) + "\n")
         return
     writer = csv.writer(file, lineterminator="\n")
-    rows = [highest(a.answer, top, text=a.path) for a in answers]
+    rows = [highest(a.answer, top, text=a.text or a.path) for a in answers]
     width = max([top, *map(len, rows)])
     columns = [column for k in range(1, width + 1) for column in (f"label{k}", f"score{k}")]
-    writer.writerow(["path", *columns, "error"])
+    several = any("chosen" in a.answer for a in answers)
+    writer.writerow(["path", *["chosen"] * several, *columns, "error"])
     for a, row in zip(answers, rows, strict=True):
+        chosen = ["|".join(name for name, is_chosen in _chosen(a.answer).items() if is_chosen)] * several
         pairs = [cell for label, score in row for cell in (label, f"{score:.7g}")]
-        writer.writerow([a.path, *pairs, *[""] * (2 * width - len(pairs)), a.error])
+        writer.writerow([a.path, *chosen, *pairs, *[""] * (2 * width - len(pairs)), a.error])

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import tensorflow as tf
@@ -57,6 +58,7 @@ def prove(
     *,
     batch_size: int,
     libraries: Collection[str] = (),
+    input_names: Mapping[str, str] = MappingProxyType({}),
 ) -> Parity:
     """Compares a bundle's answers with the evaluated ones.
 
@@ -64,8 +66,9 @@ def prove(
         bundle: a version folder.
         raw: raw values by feature, one example after the other.
         expected: answer by name, `[examples, ...]` each.
-        libraries: modules that the fresh process imports beside TensorFlow.
         batch_size: of the evaluation: at another size floating-point sums differ in the last bits.
+        libraries: modules that the fresh process imports beside TensorFlow.
+        input_names: feature -> what the bundle calls it, where that is something else.
     """
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tfpt-parity-") as folder:
@@ -74,7 +77,7 @@ def prove(
             for example in raw:
                 for feature, value in example.items():
                     if feature not in writers:
-                        file = str(Path(folder) / f"{feature}.tfrecord")
+                        file = str(Path(folder) / f"{input_names.get(feature, feature)}.tfrecord")
                         writers[feature] = open_files.enter_context(tf.io.TFRecordWriter(file))
                     writers[feature].write(value)
         result = Path(folder) / "answers.npz"

@@ -23,6 +23,8 @@ DESCRIPTION = "tfpt.json"
 EXTRA = "assets.extra"
 SINGLE = "outputs"
 """The name that a single unnamed tensor has in a signature."""
+INPUTS = "inputs"
+"""The name that a single unnamed input of a model has in a signature."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,7 @@ class Servable:
         model: the Keras model, when it was built here; None when the servable was loaded.
         trunks: the model's trunks by name, likewise.
         folder: the bundle, when it was loaded.
+        input_names: feature -> what clients call it, where that is something else.
     """
 
     task: Task
@@ -48,6 +51,7 @@ class Servable:
     model: keras.Model | None = None
     trunks: Mapping[str, Trunk] = dataclasses.field(default_factory=dict)
     folder: Path | None = None
+    input_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(
@@ -98,7 +102,7 @@ class Servable:
                 importlib.import_module(library)
             loaded = tf.saved_model.load(str(folder))
             signature, serve = loaded.signatures["outputs"], loaded.signatures["serving_default"]
-            state = values["state"]
+            state, names = values["state"], dict(values.get("inputs", {}))
         except UserError:
             raise
         except ModuleNotFoundError as error:
@@ -110,15 +114,18 @@ class Servable:
             ) from error
 
         def outputs(inputs: Any) -> Any:
-            named = inputs if isinstance(inputs, dict) else {"inputs": inputs}
-            return _unnamed(signature(**named))
+            named = inputs if isinstance(inputs, dict) else {INPUTS: inputs}
+            return unnamed(signature(**named))
 
         def answer(**raw: Any) -> dict[str, Any]:
-            return serve(**raw)
+            return serve(**{names.get(feature, feature): value for feature, value in raw.items()})
 
         # The functions hold no reference to the loaded object, which owns the variables.
         outputs.loaded = answer.loaded = loaded  # type: ignore[attr-defined]
-        return cls(task=task, state=state, preprocessors=preprocessors, outputs=outputs, answer=answer, folder=folder)
+        return cls(
+            task=task, state=state, preprocessors=preprocessors, outputs=outputs, answer=answer, folder=folder,
+            input_names=names,
+        )  # fmt: skip
 
     def with_state(self, state: State) -> "Servable":
         """Returns the model, which was built here, with another state of its task.
@@ -133,6 +140,18 @@ class Servable:
         return Servable.of(
             task=self.task, state=state, model=self.model, trunks=self.trunks, preprocessors=self.preprocessors
         )
+
+    def features(self) -> list[str]:
+        """Returns the names of the raw features."""
+        return raw_features(self.preprocessors)
+
+    def input_name(self, feature: str) -> str:
+        """Returns what clients call a raw feature."""
+        return self.input_names.get(feature, feature)
+
+    def by_input(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns raw values by feature as those by input name."""
+        return {self.input_name(feature): value for feature, value in raw.items()}
 
     def predict(self, raw: Mapping[str, Sequence[bytes]], *, batch_size: int = 32) -> dict[str, np.ndarray]:
         """Answers raw examples.
@@ -162,6 +181,7 @@ class Servable:
                 "config": dataclasses.asdict(self.task.config),
             },
             "state": self.state,
+            "inputs": dict(self.input_names),
             "preprocessors": {
                 name: [_component_name("preprocessor", p), p.to_json()] for name, p in self.preprocessors.items()
             },
@@ -176,6 +196,8 @@ class Answer:
     state: State
     preprocessors: Mapping[str, Preprocessor]
     outputs: Callable[[Any], Any]
+    hosts: Mapping[str, Callable[..., dict[str, Any]]] = dataclasses.field(default_factory=dict)
+    """The host halves by feature, as `host_half` makes them, where they are compiled already."""
 
     def of_raw(self, **raw: Any) -> dict[str, Any]:
         """Answers a batch of raw features, `[batch]` strings each."""
@@ -193,7 +215,7 @@ class Answer:
 
     def features(self) -> list[str]:
         """Returns the names of the raw features."""
-        return list(dict.fromkeys(name for p in self._distinct() for name in p.raw_features))
+        return raw_features(self.preprocessors)
 
     def takes_pixels(self) -> bool:
         """Tells whether decoded pictures can be answered."""
@@ -203,7 +225,15 @@ class Answer:
         return distinct(self.preprocessors)
 
     def _prepared(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tuple[Any, dict[str, Any]]]:
-        return {p.feature: p.host_batch(*(raw[name] for name in p.raw_features)) for p in self._distinct()}
+        prepared = {}
+        for p in self._distinct():
+            values = [raw[name] for name in p.raw_features]
+            if p.feature in self.hosts:
+                made = self.hosts[p.feature](*values)
+                prepared[p.feature] = made[p.feature], {n: made[f"{p.feature}/{n}"] for n in p.frame_spec()}
+            else:
+                prepared[p.feature] = p.host_batch(*values)
+        return prepared
 
     def _inputs(self, prepared: Mapping[str, tuple[Any, dict[str, Any]]]) -> tuple[Any, dict[str, Any]]:
         features = {name: value for name, (value, _) in prepared.items()}
@@ -217,13 +247,35 @@ class Answer:
         return self.task.decode(self.outputs(inputs), frame, self.state)
 
 
+def host_half(preprocessor: Preprocessor) -> Callable[..., dict[str, Any]]:
+    """Returns the compiled host half: `[batch]` strings -> feature and frame by name (`image`, `image/scale`)."""
+
+    def host(*raw: Any) -> dict[str, Any]:
+        value, frame = preprocessor.host_batch(*raw)
+        return {preprocessor.feature: value} | {f"{preprocessor.feature}/{name}": v for name, v in frame.items()}
+
+    strings = [tf.TensorSpec([None], tf.string, name=name) for name in preprocessor.raw_features]
+    return tf.function(host, input_signature=strings, autograph=False)
+
+
+def host_signature(preprocessor: Preprocessor) -> str:
+    """Returns the name of the bundle's signature that is a preprocessor's host half."""
+    return f"host_{preprocessor.feature}"
+
+
 def named(outputs: Any) -> dict[str, Any]:
     """Returns model outputs as a signature can carry them."""
     return dict(outputs) if isinstance(outputs, dict) else {SINGLE: outputs}
 
 
-def _unnamed(outputs: dict[str, Any]) -> Any:
+def unnamed(outputs: dict[str, Any]) -> Any:
+    """Returns model outputs as they were before `named`."""
     return outputs[SINGLE] if set(outputs) == {SINGLE} else outputs
+
+
+def raw_features(preprocessors: Mapping[str, Preprocessor]) -> list[str]:
+    """Returns the names of the raw features that preprocessors by trunk read."""
+    return list(dict.fromkeys(name for p in distinct(preprocessors) for name in p.raw_features))
 
 
 def is_version(name: str) -> bool:

@@ -1,6 +1,6 @@
 """Warm-up requests: TensorFlow Serving runs them when it loads a version, so that the first client does not wait."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -9,12 +9,12 @@ FILE = "tf_serving_warmup_requests"
 BATCH_SIZES = (1, 8)
 
 
-def write_warmup(extra: Path, raw: Mapping[str, bytes], *, model: str) -> None:
+def write_warmup(extra: Path, examples: Sequence[Mapping[str, bytes]], *, model: str) -> None:
     """Writes requests for `serving_default` in the format that TensorFlow Serving reads.
 
     Args:
         extra: the bundle's `assets.extra`.
-        raw: feature -> a synthetic raw value; no example of the user's enters a bundle.
+        examples: raw values by input name, each repeated as often as a request needs.
         model: name that clients use.
     """
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
@@ -24,7 +24,8 @@ def write_warmup(extra: Path, raw: Mapping[str, bytes], *, model: str) -> None:
             request = predict_pb2.PredictRequest()
             request.model_spec.name = model
             request.model_spec.signature_name = "serving_default"
-            for feature, value in raw.items():
-                request.inputs[feature].CopyFrom(tf.make_tensor_proto([value] * batch_size))
+            rows = [examples[k % len(examples)] for k in range(batch_size)]
+            for name in rows[0]:
+                request.inputs[name].CopyFrom(tf.make_tensor_proto([row[name] for row in rows]))
             log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
             writer.write(log.SerializeToString())

@@ -102,15 +102,15 @@ def best_span(outputs: Any, frame: Tensors, windows: Windows, *, longest: int, u
     inside = possible(frame, windows)
     batch, count, width = tf.unstack(tf.shape(inside))
     logits = [tf.where(inside, outputs[..., k], NEVER) for k in range(2)]
-    # One span for each start and each distance of its end.
-    later = tf.pad(logits[1], [[0, 0], [0, 0], [0, longest - 1]], constant_values=NEVER)
-    sums = tf.stack([logits[0] + later[..., d : d + width] for d in range(longest)], axis=-1)
-    sums = tf.reshape(sums, [batch, count * width * longest])
+    sums = tf.reshape(logits[0] + _highest_ahead(logits[1], longest), [batch, count * width])
     best, logit = tf.argmax(sums, axis=1, output_type=tf.int32), tf.reduce_max(sums, axis=1)
     found = tf.reduce_any(inside, axis=[1, 2])
     source = tf.reshape(windows.source, [batch, count * width])
-    first = tf.where(found, tf.gather(source, best // longest, batch_dims=1), 0)
-    last = tf.where(found, first + best % longest, 0)
+    first = tf.where(found, tf.gather(source, best, batch_dims=1), 0)
+    # Of the best start's window only: where its end is.
+    ends = tf.pad(tf.gather(logits[1], best // width, batch_dims=1), [[0, 0], [0, longest]], constant_values=NEVER)
+    ahead = tf.gather(ends, (best % width)[:, tf.newaxis] + tf.range(longest), batch_dims=1)
+    last = tf.where(found, first + tf.argmax(ahead, axis=1, output_type=tf.int32), 0)
     offsets = tf.pad(frame["offsets"], [[0, 0], [0, 1], [0, 0]])
     begin = tf.where(found, tf.gather(offsets[..., 0], first, batch_dims=1), 0)
     after = tf.where(found, tf.gather(offsets[..., 1], last, batch_dims=1), 0)
@@ -133,3 +133,20 @@ def best_span(outputs: Any, frame: Tensors, windows: Windows, *, longest: int, u
         none_score=tf.where(found, tf.exp(none - total), 1.0),
         against=tf.where(found, none - logit, 0.0),
     )
+
+
+def _highest_ahead(values: "tf.Tensor", reach: int) -> "tf.Tensor":
+    """Returns the highest of each value and the `reach - 1` behind it, in memory that does not grow with `reach`.
+
+    Args:
+        values: `[batch, windows, places]`; beyond the last there is `NEVER`.
+        reach: at least 1.
+    """
+    import tensorflow as tf
+
+    width, covered = tf.shape(values)[2], 1
+    while covered < reach:
+        step = min(covered, reach - covered)
+        later = tf.pad(values, [[0, 0], [0, 0], [0, step]], constant_values=NEVER)[..., step : step + width]
+        values, covered = tf.maximum(values, later), covered + step
+    return values

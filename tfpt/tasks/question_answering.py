@@ -59,6 +59,7 @@ class QuestionAnswering(Task):
     proportions = ("exact_match",)
     endpoints = ("pooled", "sequence")
     modalities = ("text",)
+    kept_answers = ("answer", "start", "end", "score")
     caches_features = False
 
     def adapt_preprocessor(self, preprocessor: "Preprocessor") -> "Preprocessor":
@@ -177,7 +178,7 @@ class QuestionAnswering(Task):
         """Compares texts: `exact_match` and `f1` of the best span, the same of `no_answer`, and `answerable`."""
         import numpy as np
 
-        from tfpt.data.squad import SEPARATOR
+        from tfpt.data._questions import SEPARATOR
         from tfpt.metrics.answers import exact_match, f1
 
         texts = [text.decode("utf-8", "replace") for text in statistics["text"]]
@@ -213,10 +214,17 @@ class QuestionAnswering(Task):
         return {**found, **dict(zip(_PARTS, means, strict=True))}
 
     def details(self, statistics: Mapping[str, "np.ndarray"], state: State) -> dict[str, Any]:
-        """Returns how many questions have an answer, and the threshold."""
-        answerable = int(statistics["answerable"].sum())
-        threshold = {"threshold": state["threshold"]} if state["unanswerable"] else {}
-        return {"answerable": answerable, "unanswerable": len(statistics["answerable"]) - answerable, **threshold}
+        """Returns how many questions have an answer, the threshold, and how often an answer was given or none."""
+        import numpy as np
+
+        answerable = statistics["answerable"]
+        counts = {"answerable": int(answerable.sum()), "unanswerable": int((~answerable).sum())}
+        if not state["unanswerable"]:
+            return counts
+        given = statistics["against"] <= state["threshold"]
+        confusion = [[int(np.sum(a & g)) for g in (given, ~given)] for a in (answerable, ~answerable)]
+        names = ["an answer", "no answer"]
+        return {**counts, "threshold": state["threshold"], "classes": names, "confusion": confusion}
 
     def metric_names(self) -> Sequence[str]:
         """Returns the names of what `metrics` may return."""

@@ -39,6 +39,7 @@ class TokenClassification(Task):
     primary = Primary("f1")
     endpoints = ("pooled", "sequence")
     modalities = ("text",)
+    kept_answers = ("start", "end", "label", "score")
 
     def adapt_preprocessor(self, preprocessor: "Preprocessor") -> "Preprocessor":
         """Asks for the word and the place of each token."""
@@ -198,7 +199,7 @@ class TokenClassification(Task):
             {"class": name, **_precision_recall_f1(*found), "support": found[0]}
             for name, found in zip(types, counts, strict=True)
         ]
-        return {"classes": list(types), "per_class": rows}
+        return {"classes": list(types), "per_class": rows, "counted": "spans"}
 
     def metric_names(self) -> Sequence[str]:
         """Returns the names of what `metrics` returns."""

@@ -7,11 +7,14 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from tfpt.console import Console
+
+if TYPE_CHECKING:
+    from tfpt.training.remote import Remote
 
 STATE_FILE = "state.txt"
 """A line of JSON and a line with its SHA-256."""
@@ -37,12 +40,14 @@ class Checkpoints:
         folder: made when first needed.
         keep: how many of the newest to keep.
         writes: whether this process is the one that writes; the others only find.
+        remote: where the folder is a copy of one on an object store.
     """
 
-    def __init__(self, folder: Path, *, keep: int, writes: bool = True) -> None:
+    def __init__(self, folder: Path, *, keep: int, writes: bool = True, remote: "Remote | None" = None) -> None:
         self.folder = folder
         self.keep = keep
         self.writes = writes
+        self.remote = remote
 
     def save(
         self, order: tuple[int, int], variables: Sequence[tf.Variable], state: dict[str, Any], *, name: str = "step"
@@ -74,10 +79,13 @@ class Checkpoints:
         _sync(self.folder)
         for old in self._all(name)[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
+        if self.remote:
+            self.remote.push()
         return final
 
     def latest(self, *, console: Console, name: str = "step") -> Saved | None:
         """Returns the newest undamaged checkpoint of a series; damaged ones are reported and passed over."""
+        self._look_again()
         for folder in reversed(self._all(name)):
             try:
                 return read(folder)
@@ -87,6 +95,7 @@ class Checkpoints:
 
     def find(self, order: tuple[int, int], *, name: str) -> Saved | None:
         """Returns the checkpoint of exactly this moment; None when it is not there or damaged."""
+        self._look_again()
         try:
             return read(self._folder(name, order))
         except (OSError, ValueError):
@@ -103,6 +112,11 @@ class Checkpoints:
         for folder in self.folder.glob("*-*") if self.folder.is_dir() else ():
             if folder.name[-len(bound) :] > bound:
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def _look_again(self) -> None:
+        """Gets what another process has written since."""
+        if self.remote and not self.writes:
+            self.remote.pull()
 
     def _folder(self, name: str, order: tuple[int, int]) -> Path:
         return self.folder / f"{name}{_suffix(order)}"

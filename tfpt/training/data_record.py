@@ -29,6 +29,7 @@ def describe(
         "data": data,
         "origin": info.origin,
         "examples": {name: len(examples) for name, examples in parts.items()},
+        "left_out": {name: len(examples) for name, examples in zip(parts, splits.left_out, strict=True)},
         "classes": classes,
         "sha256": {name: _digest(index, digests, examples) for name, examples in parts.items()},
         "notes": list(notes),

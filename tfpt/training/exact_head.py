@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from tfpt.console import Console
 from tfpt.errors import UserError
+from tfpt.training.cached_features import CachedFeatures
 from tfpt.training.checkpoints import Checkpoints
-from tfpt.training.feature_cache import CachedFeatures
 from tfpt.training.loop import Hooks, Progress, Stage
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)

@@ -1,8 +1,8 @@
 """Frozen means computed once: what is at the cut, for each example, and batches of it."""
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,20 @@ from tfpt.console import Console
 from tfpt.engines import Run, _choice
 from tfpt.errors import UserError
 from tfpt.tasks import State, Task
+from tfpt.training.cached_features import CachedFeatures, Kept
 from tfpt.training.feature_pass import FeaturePass, in_order, slots_of
 from tfpt.training.feature_rows import Recorder, Rows
 from tfpt.training.feature_store import FeatureStore
 from tfpt.training.machine import free_memory
-from tfpt.training.pipeline import Prepared
 from tfpt.training.prefix import Cut
+from tfpt.training.prepared import Prepared
 
 SHARE_OF_MEMORY = 0.5
 """Kept features may take this share of the memory that is free; what is larger is mapped from disk."""
 PASS_BATCH = 32
 """Examples at a time in the one pass."""
+SMALL_PASS_BATCH = 8
+"""Of pictures on a CPU: what a small batch makes on its way stays in the caches (EfficientNet-Lite0: 261 a second by 8, 231 by 16)."""
 DISK_BYTES_A_SECOND = 200e6
 """What mapped features are expected to be read at, out of order."""
 _MEASURED = 4
@@ -56,83 +59,6 @@ class Wish:
     engine: str = "auto"
     precision: str = "float32"
     threads: int = 0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Kept:
-    """A list of examples, in one or several views.
-
-    Attributes:
-        rows: the tensors of a batch, flattened.
-        pack: gives a flat batch its structure.
-        slots: `[examples]` int64 by an example's index: where it is within a view.
-        views: how often the list is there.
-    """
-
-    rows: Sequence[Rows]
-    pack: Callable[[Sequence[Any]], dict[str, Any]]
-    slots: np.ndarray
-    views: int
-
-    def batches(self, rows: Callable[[], Iterator[tuple[int, np.ndarray]]], width: int | None) -> tf.data.Dataset:
-        """Returns the batches of a plan's rows, in their order; epoch e gets view e, in turn.
-
-        Args:
-            rows: makes an iterator of (epoch, `[batch]` int64 row).
-            width: length of every row; None where it differs.
-        """
-        own = (tf.TensorSpec((), tf.int64), tf.TensorSpec((width,), tf.int64))
-        size = len(self.rows[0]) // self.views
-        mapped = [k for k, one in enumerate(self.rows) if not one.in_memory]
-        specs = tuple(tf.TensorSpec((width, *self.rows[k].layout.shape), self.rows[k].layout.dtype) for k in mapped)
-
-        def read() -> Iterator[Any]:
-            for epoch, row in rows():
-                slots = self.slots[np.where(row < 0, ~row, row)] + epoch % self.views * size
-                yield (epoch, row), tuple(self.rows[k].read(slots) for k in mapped)
-
-        def batch(planned: tuple[tf.Tensor, tf.Tensor], found: Sequence[tf.Tensor]) -> dict[str, Any]:
-            epoch, row = planned
-            example = tf.where(row < 0, -row - 1, row)
-            slot = tf.gather(slots, example) + epoch % self.views * size
-            from_disk = dict(zip(mapped, found, strict=True))
-            made = self.pack([from_disk[k] if k in from_disk else one.gather(slot) for k, one in enumerate(self.rows)])
-            made["weight"] *= tf.cast(row >= 0, made["weight"].dtype)
-            return {**made, "example": example, "ok": tf.ones_like(example, tf.bool)}
-
-        with tf.device("CPU:0"):
-            slots = tf.constant(self.slots)
-        planned = tf.data.Dataset.from_generator(read, output_signature=(own, specs))
-        return planned.map(batch).prefetch(2)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CachedFeatures:
-    """Training and validation examples from the cut on."""
-
-    train: Kept
-    validation: Kept | None
-
-    @property
-    def largest_row(self) -> int:
-        """Bytes of an example, or of one of its places."""
-        return max(rows.layout.item_bytes for rows in self.train.rows)
-
-    def training_batches(
-        self, rows: Callable[[], Iterator[tuple[int, np.ndarray]]], *, width: int | None
-    ) -> tf.data.Dataset:
-        """Returns the batches of a plan's rows, in their order."""
-        return self.train.batches(rows, width)
-
-    def whole(self, examples: np.ndarray) -> dict[str, Any]:
-        """Returns training examples as one batch, of the first view."""
-        (batch,) = self.train.batches(lambda: iter([(0, np.asarray(examples))]), len(examples))
-        return batch
-
-    def evaluation_batches(self, rows: np.ndarray) -> tf.data.Dataset:
-        """Returns the batches of an evaluation plan's rows."""
-        assert self.validation is not None, "there are no validation examples"
-        return self.validation.batches(lambda: iter([(0, row) for row in rows]), rows.shape[1])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -176,7 +102,7 @@ class FeatureCache:
         if self.wish.ops and not self._views_can_be_kept():
             return None
         passes = self._passes(train, validation)
-        if any(one.layouts is None or one.rest_layouts is None for one in passes):
+        if not all(one.can_be_kept for one in passes):
             self._refuse("examples differ in more than one length")
             return None
         most_in_memory = int(SHARE_OF_MEMORY * free_memory())
@@ -188,9 +114,11 @@ class FeatureCache:
                 self._refuse(f"that takes {_amount(size)}, over half of the free memory and of the free disk")
                 return None
             choice = self._engine(passes)
-            if self.wish.policy == "auto" and not self._pays(passes, choice.run, size if mapped else 0):
+            judge = self._judge(passes, size if mapped else 0) if self.wish.policy == "auto" else None
+            try:
+                kept = [self._computed(one, choice, mapped=mapped, judge=judge) for one in passes]
+            except _NotWorthItError:
                 return None
-            kept = [self._computed(one, choice, mapped=mapped) for one in passes]
         return CachedFeatures(train=kept[0], validation=kept[1] if len(kept) > 1 else None)
 
     def _views_can_be_kept(self) -> bool:
@@ -207,8 +135,11 @@ class FeatureCache:
 
     def _passes(self, train: np.ndarray, validation: np.ndarray) -> list[FeaturePass]:
         views = min(self.wish.views, self.wish.epochs)
-        size = min(PASS_BATCH, max(len(train), len(validation)))
+        texts, gpu = self.prepared.lengths is not None, bool(tf.config.list_physical_devices("GPU"))
+        most = PASS_BATCH if texts or gpu else SMALL_PASS_BATCH
+        size = min(most, max(len(train), len(validation)))
         made: dict[str, Any] = {"cuts": self.cuts, "prepared": self.prepared, "task": self.task, "state": self.state}
+        made["traces"] = {}
         augmented: dict[str, Any] = {"ops": self.wish.ops, "views": views, "seed": self.wish.seed} if views else {}
         return [
             FeaturePass(
@@ -236,15 +167,15 @@ class FeatureCache:
             entries = []
             for one in passes:
                 key = self._key(one, _choice.label(name, self.wish.precision))
-                found = key and self.store.find(key, one.layouts or [], count=one.count, most_in_memory=most_in_memory)
-                if not found:
+                found = key and self.store.find(key, one.stored, count=one.count, most_in_memory=most_in_memory)
+                if not found or one.can_be_read(one.failed_of(found)):
                     break
                 entries.append(found)
                 most_in_memory -= sum(rows.values.nbytes for rows in found if rows.in_memory)
             if len(entries) == len(passes):
                 size = sum(rows.values.nbytes for entry in entries for rows in entry)
                 self.console.say(f"What is frozen was computed before, on {name}: {_amount(size)}.")
-                return [self._kept(one, entry) for one, entry in zip(passes, entries, strict=True)]
+                return [self._again(one, entry) for one, entry in zip(passes, entries, strict=True)]
         return None
 
     def _engine(self, passes: Sequence[FeaturePass]) -> _choice.Choice:
@@ -255,7 +186,7 @@ class FeatureCache:
             precision=self.wish.precision,
             threads=self.wish.threads,
             batches=sum(one.steps for one in passes),
-            key=passes[0].graph_digest,
+            key=passes[0].traced.digest,
             memory=self.memory,
             console=self.console,
         )
@@ -263,72 +194,96 @@ class FeatureCache:
             self.console.say(f"What is frozen runs on {choice.name} ({choice.why}).")
         return choice
 
-    def _pays(self, passes: Sequence[FeaturePass], run: Run, mapped: int) -> bool:
-        """Predicts from a few batches whether keeping is faster than computing anew in each epoch, and says it.
+    def _judge(self, passes: Sequence[FeaturePass], mapped: int) -> Callable[[float], None] | None:
+        """Returns what tells from the seconds of an example whether keeping is faster than computing anew in each epoch.
 
         Args:
             passes: of training and validation.
-            run: the engine.
             mapped: bytes that will be read from disk in each epoch.
+
+        Raises:
+            _NotWorthItError: it is not, and that is known already.
         """
         once, epochs = sum(one.count for one in passes), self.wish.epochs
         anew = epochs * sum(len(one.examples) for one in passes)
         if sum(one.steps for one in passes) < _WORTH_MEASURING:
-            return anew >= once
-        seconds = passes[0].seconds_an_example(run, batches=_MEASURED)
-        kept = once * seconds + epochs * mapped / DISK_BYTES_A_SECOND
-        size = sum(one.size for one in passes)
-        self.console.say(
-            f"What is frozen takes {seconds * 1e3:.3g} ms an example: {kept:,.0f} s if it is computed once and kept ({_amount(size)} "
-            f"{'on disk' if mapped else 'in memory'}), {anew * seconds:,.0f} s in {epochs} epochs without."
-        )
-        return kept <= anew * seconds
+            if anew < once:
+                raise _NotWorthItError
+            return None
 
-    def _computed(self, one: FeaturePass, choice: _choice.Choice, *, mapped: bool) -> Kept:
+        def judge(seconds: float) -> None:
+            kept = once * seconds + epochs * mapped / DISK_BYTES_A_SECOND
+            size = sum(one.size for one in passes)
+            self.console.say(
+                f"What is frozen takes {seconds * 1e3:.3g} ms an example: {kept:,.0f} s if it is computed once and kept "
+                f"({_amount(size)} {'on disk' if mapped else 'in memory'}), {anew * seconds:,.0f} s in {epochs} epochs without."
+            )
+            if kept > anew * seconds:
+                raise _NotWorthItError
+
+        return judge
+
+    def _computed(
+        self, one: FeaturePass, choice: _choice.Choice, *, mapped: bool, judge: Callable[[float], None] | None
+    ) -> Kept:
         """Runs what is frozen; what does not stay in memory is read from disk, and what does is also left there."""
         key = self._key(one, _choice.label(choice.name, self.wish.precision))
-        layouts = one.layouts or []
         if not mapped:
-            still = [Recorder(layout) for layout in layouts]
-            kept = self._kept(one, still, choice.run)
+            still = [Recorder(layout) for layout in one.stored]
+            rest = self._pass(one, choice.run, still, judge)
+            rows = [recorder.rows() for recorder in still]
             if key:
                 try:
-                    self.store.save(key, kept.rows[: len(layouts)])
+                    self.store.save(key, rows)
                 except OSError as error:
                     self.console.warn(
                         f"What is frozen is not kept for later runs: {self.store.folder}: {error.strerror}."
                     )
-            return kept
+            return self._kept(one, rows, rest)
         try:
-            with self.store.writing(key or "", layouts, count=one.count, size=one.size) as recorders:
-                kept = self._kept(one, recorders, choice.run)
+            with self.store.writing(key or "", one.stored, count=one.count, size=one.size) as recorders:
+                rest = self._pass(one, choice.run, recorders, judge)
         except OSError as error:
             raise UserError(
                 f"{self.store.folder} cannot be written ({error.strerror}); make room, set TFPT_HOME to another folder, or give "
                 "--input.feature_cache=off."
             ) from error
-        found = self.store.find(key or "", layouts, count=one.count, most_in_memory=0)
-        return dataclasses.replace(kept, rows=[*(found or []), *kept.rows])
+        found = self.store.find(key or "", one.stored, count=one.count, most_in_memory=0)
+        return self._kept(one, found or [], rest)
 
-    def _kept(self, one: FeaturePass, still: Sequence[Any], run: Run | None = None) -> Kept:
-        """Goes through the batches.
-
-        Args:
-            one: the pass.
-            still: what is at the cuts, or what records it.
-            run: the engine; None where it is there already.
-        """
+    def _pass(
+        self, one: FeaturePass, run: Run, still: Sequence[Recorder], judge: Callable[[float], None] | None
+    ) -> list[Recorder]:
+        """Goes through the batches; returns what else they hold."""
         rest = [Recorder(layout) for layout in one.rest_layouts or []]
-        track: Any = contextlib.nullcontext()
-        if run:
-            track = self.console.track("Computing what is frozen once", total=one.count, unit="examples")
-        with track as shown:
-            for fresh in one.run(run, still, rest):
-                if shown:
-                    shown.advance(fresh)
-        recorded = [part for part in (*still, *rest) if not isinstance(part, Recorder) or part.file is None]
-        rows = [part.rows() if isinstance(part, Recorder) else part for part in recorded]
-        return Kept(rows=rows, pack=one.pack, slots=slots_of(one.examples), views=one.views)
+        measured = min(_MEASURED, one.steps - 1) if judge else 0
+        started = 0.0
+        with self.console.track("Computing what is frozen once", total=one.count, unit="examples") as track:
+            for number, fresh in enumerate(one.run(run, still, rest)):
+                track.advance(fresh)
+                if number == 0:  # the first starts everything
+                    started = time.perf_counter()
+                elif number == measured and judge:
+                    judge((time.perf_counter() - started) / (number * one.batch_size))
+        return rest
+
+    def _again(self, one: FeaturePass, rows: Sequence[Rows]) -> Kept:
+        rest = [Recorder(layout) for layout in one.rest_layouts or []]
+        one.run_rest(rest, failed=one.failed_of(rows))
+        return self._kept(one, rows, rest)
+
+    @staticmethod
+    def _kept(one: FeaturePass, rows: Sequence[Rows], rest: Sequence[Recorder]) -> Kept:
+        return Kept(
+            rows=[*rows[:-1], *(recorder.rows() for recorder in rest)],
+            pack=one.pack,
+            slots=slots_of(one.examples),
+            views=one.views,
+        )
+
+
+class _NotWorthItError(Exception):
+    """Computing anew is faster."""
 
 
 def _amount(size: int) -> str:

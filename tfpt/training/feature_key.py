@@ -1,5 +1,6 @@
 """What computed features depend on, as one digest: contents, host half, augmentation, the graph up to the cut, its weights."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -41,7 +42,7 @@ def feature_key(
     Args:
         digests: of the examples' contents, in their order.
         preprocessors: make the task's features of them.
-        graphs: digests of the graphs between these and the features, as `trace` returns them.
+        graphs: digests of the graphs between these and the features.
         variables: that the graphs read.
         ops: augmentation; empty: none.
         seed: of the augmentation.
@@ -68,24 +69,35 @@ def feature_key(
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def trace(function: Callable[..., Any], *specs: Any) -> tuple[str, list[bool]]:
-    """Traces a function.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Traced:
+    """A function's graph.
 
-    Returns:
-        A digest of the graph of its outputs, equal in every process, whatever names its nodes get; and for each of the
-        arguments' tensors, flattened, whether the outputs depend on it.
+    Attributes:
+        concrete: the function.
+        digest: of the graph of its outputs, equal in every process, whatever names its nodes get.
+        read: for each of the arguments' tensors, flattened, whether the outputs depend on it.
     """
-    concrete = tf.function(function, autograph=False).get_concrete_function(*specs)
-    there: set[str] = set()
-    waiting = [tensor.op for tensor in concrete.outputs]
-    while waiting:
-        op = waiting.pop()
-        if op.name not in there:
-            there.add(op.name)
-            waiting += [*(tensor.op for tensor in op.inputs), *op.control_inputs]
-    given = concrete.inputs[: len(tf.nest.flatten(specs))]
-    ends = [tensor.name for tensor in concrete.outputs]
-    return digest_of(concrete.graph.as_graph_def(), there, ends), [tensor.op.name in there for tensor in given]
+
+    concrete: Any
+    digest: str
+    read: list[bool]
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], *specs: Any) -> "Traced":
+        """Traces a function for arguments of these shapes and dtypes."""
+        concrete = tf.function(function, autograph=False).get_concrete_function(*specs)
+        there: set[str] = set()
+        waiting = [tensor.op for tensor in concrete.outputs]
+        while waiting:
+            op = waiting.pop()
+            if op.name not in there:
+                there.add(op.name)
+                waiting += [*(tensor.op for tensor in op.inputs), *op.control_inputs]
+        given = concrete.inputs[: len(tf.nest.flatten(specs))]
+        ends = [tensor.name for tensor in concrete.outputs]
+        digest = digest_of(concrete.graph.as_graph_def(), there, ends)
+        return cls(concrete=concrete, digest=digest, read=[tensor.op.name in there for tensor in given])
 
 
 def digest_of(graph: Any, there: Collection[str], ends: Sequence[str]) -> str:

@@ -2,8 +2,7 @@
 
 import dataclasses
 import functools
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,17 @@ import tensorflow as tf
 from tfpt.augment import Op
 from tfpt.engines import Run, _choice
 from tfpt.tasks import State, Task
-from tfpt.training.feature_key import feature_key, trace
-from tfpt.training.feature_rows import Layout, Recorder
-from tfpt.training.pipeline import Augmentation, Prepared, evaluation_batches, training_batches
+from tfpt.training.feature_key import Traced, feature_key
+from tfpt.training.feature_rows import Layout, Recorder, Rows
+from tfpt.training.pipeline import Augmentation, evaluation_batches, training_batches
 from tfpt.training.plan import evaluation_plan
 from tfpt.training.prefix import Cut, still_function
+from tfpt.training.prepared import Prepared, WithoutHost
 
 _OWN = ("example", "ok")
 """What batches hold for the loop."""
+_FRAME = "frame"
+_OK = Layout((), np.dtype(bool))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,6 +39,7 @@ class FeaturePass:
         state: of the task.
         ops: augmentation.
         seed: of the augmentation.
+        traces: graphs up to the cuts by their inputs; passes with the same cuts may share them.
     """
 
     examples: np.ndarray
@@ -49,6 +52,7 @@ class FeaturePass:
     state: State
     ops: tuple[Op, ...] = ()
     seed: int = 0
+    traces: dict[str, Traced] = dataclasses.field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -80,11 +84,6 @@ class FeaturePass:
         return self.batches.element_spec["inputs"]
 
     @functools.cached_property
-    def function(self) -> Any:
-        """The graph from the task's inputs to what is at the cuts."""
-        return still_function(self.cuts, self.task)
-
-    @functools.cached_property
     def still(self) -> Any:
         """Shapes and dtypes of what is at the cuts."""
         specs = {
@@ -94,9 +93,14 @@ class FeaturePass:
         return specs if len(specs) > 1 else specs.popitem()[1]
 
     @functools.cached_property
+    def frame(self) -> dict[str, Any]:
+        """Shapes and dtypes of what a batch holds of the host half, beside the inputs: evaluation may read it."""
+        return {name: spec for name, spec in self.batches.element_spec.items() if name == _FRAME}
+
+    @functools.cached_property
     def rest(self) -> dict[str, Any]:
         """Shapes and dtypes of what else a batch holds."""
-        return {name: spec for name, spec in self.batches.element_spec.items() if name not in (*_OWN, "inputs")}
+        return {name: spec for name, spec in self.batches.element_spec.items() if name not in (*_OWN, "inputs", _FRAME)}
 
     @functools.cached_property
     def layouts(self) -> list[Layout] | None:
@@ -107,6 +111,21 @@ class FeaturePass:
     def rest_layouts(self) -> list[Layout] | None:
         """How the rest of a batch is kept; None where it cannot be."""
         return _layouts(self.rest)
+
+    @functools.cached_property
+    def frame_layouts(self) -> list[Layout] | None:
+        """How the frame is kept; None where it cannot be."""
+        return _layouts(self.frame)
+
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether everything that a batch holds can be kept."""
+        return None not in (self.layouts, self.frame_layouts, self.rest_layouts)
+
+    @property
+    def stored(self) -> list[Layout]:
+        """What is kept for later runs: what is at the cuts, the frame, and whether the example could be decoded."""
+        return [*(self.layouts or ()), *(self.frame_layouts or ()), _OK]
 
     @property
     def size(self) -> int:
@@ -136,73 +155,118 @@ class FeaturePass:
             engine=engine,
         )
 
-    @functools.cached_property
-    def graph_digest(self) -> str:
-        """A digest of the graph up to the cuts."""
-        return trace(self.function, self.inputs)[0]
+    @property
+    def traced(self) -> Traced:
+        """The graph up to the cuts."""
+        key = repr(self.inputs)
+        if key not in self.traces:
+            self.traces[key] = Traced.of(still_function(self.cuts, self.task), self.inputs)
+        return self.traces[key]
 
     def graph(self) -> Any:
-        """Returns the function as a graph whose weights are constants."""
-        return _choice.freeze(self.function, self.inputs)
+        """Returns the graph up to the cuts with its weights as constants."""
+        return _choice.freeze(self.traced.concrete)
 
     def sample(self) -> list[np.ndarray]:
-        """Returns the inputs of a batch from the middle, flattened: a usual one, where lengths differ."""
-        (batch,) = self.batches.skip(len(self._rows) // 2).take(1)
+        """Returns the inputs of a batch, flattened: a usual one, where lengths differ."""
+        middle = len(self._rows) // 2 if self.prepared.lengths is not None else 0
+        (batch,) = self.batches.skip(middle).take(1)
         return [t.numpy() for t in tf.nest.flatten(batch["inputs"])]
 
-    def seconds_an_example(self, run: Run, *, batches: int) -> float:
-        """Returns how long reading and running an example takes, from a few batches after the first."""
-        times = []
-        for batch in self.batches.take(1 + batches):
-            run([t.numpy() for t in tf.nest.flatten(batch["inputs"])])
-            times.append(time.perf_counter())
-        return (times[-1] - times[0]) / max((len(times) - 1) * self.batch_size, 1)
-
-    def run(self, engine: Run | None, still: Sequence[Recorder], rest: Sequence[Recorder]) -> Iterator[int]:
+    def run(self, engine: Run, still: Sequence[Recorder], rest: Sequence[Recorder]) -> Iterator[int]:
         """Goes through the batches.
 
         Args:
-            engine: makes what is at the cuts; None: it is known.
-            still: take what is at the cuts.
+            engine: makes what is at the cuts.
+            still: take what is kept for later runs: see `stored`.
             rest: take what else a batch holds.
 
         Yields:
             How many examples were done with a batch.
         """
-        for number, batch in enumerate(self.batches):
-            fresh = min(self.batch_size, len(self.examples) - number % len(self._rows) * self.batch_size)
-            self.prepared.failed.update(int(k) for k in batch["example"].numpy()[~batch["ok"].numpy()])
-            for recorder, value in zip(rest, tf.nest.flatten({name: batch[name] for name in self.rest}), strict=True):
-                recorder.add(value.numpy()[:fresh])
-            if engine is not None:
-                made = engine([t.numpy() for t in tf.nest.flatten(batch["inputs"])])
-                for recorder, value in zip(still, made, strict=True):
-                    recorder.add(value[:fresh])
+        for fresh, batch in self._counted(self.batches):
+            ok = batch["ok"].numpy()
+            self.prepared.failed.update(int(k) for k in batch["example"].numpy()[~ok])
+            made = engine([t.numpy() for t in tf.nest.flatten(batch["inputs"])])
+            frame = [t.numpy() for t in tf.nest.flatten({name: batch[name] for name in self.frame})]
+            for recorder, value in zip(still, [*made, *frame, ok], strict=True):
+                recorder.add(value[:fresh])
+            self._add_rest(rest, batch, fresh)
             yield fresh
 
+    def run_rest(self, rest: Sequence[Recorder], *, failed: Collection[int]) -> None:
+        """Goes through the batches for what they hold beside what is at the cuts; decodes nothing where that needs none.
+
+        Args:
+            rest: take it.
+            failed: examples that cannot be decoded.
+        """
+        self.prepared.failed.update(failed)
+        batches = self.batches
+        if not self.ops and self.prepared.can_keep_as_read and not self._rest_needs_host:
+            batches = dataclasses.replace(self, prepared=WithoutHost(self.prepared, failed)).batches
+        for fresh, batch in self._counted(batches.map(lambda batch: {name: batch[name] for name in self.rest})):
+            self._add_rest(rest, batch, fresh)
+
+    def failed_of(self, stored: Sequence[Rows]) -> set[int]:
+        """Returns the examples that could not be decoded when what is stored was made."""
+        ok = np.asarray(stored[-1].values).reshape(self.views, -1).all(axis=0)
+        return {int(k) for k in self.examples[~ok]}
+
+    def can_be_read(self, examples: Collection[int]) -> bool:
+        """Tells whether any of these examples can be read and decoded now."""
+        return any(bool(self.prepared.read(tf.constant(k, tf.int64))[2]) for k in examples)
+
+    def _counted(self, batches: tf.data.Dataset) -> Iterator[tuple[int, Any]]:
+        """Returns batches, each with how many of its examples are no fillers."""
+        for number, batch in enumerate(batches):
+            yield min(self.batch_size, len(self.examples) - number % len(self._rows) * self.batch_size), batch
+
+    def _add_rest(self, rest: Sequence[Recorder], batch: Mapping[str, Any], fresh: int) -> None:
+        for recorder, value in zip(rest, tf.nest.flatten({name: batch[name] for name in self.rest}), strict=True):
+            recorder.add(value.numpy()[:fresh])
+
     def pack(self, flat: Sequence[Any]) -> dict[str, Any]:
-        """Gives a flat batch, what is at the cuts first, its structure."""
-        split = len(self.layouts or ())
-        made = tf.nest.pack_sequence_as(self.rest, list(flat[split:]))
-        return {**made, "inputs": tf.nest.pack_sequence_as(self.still, list(flat[:split]))}
+        """Gives a flat batch its structure: what is at the cuts, the frame, the rest."""
+        flat = list(flat)
+        one = len(self.layouts or ())
+        two = one + len(self.frame_layouts or ())
+        made = {"inputs": tf.nest.pack_sequence_as(self.still, flat[:one])}
+        return (
+            made | tf.nest.pack_sequence_as(self.frame, flat[one:two]) | tf.nest.pack_sequence_as(self.rest, flat[two:])
+        )
 
     @functools.cached_property
     def _rows(self) -> np.ndarray:
         return evaluation_plan(self.examples, batch_size=self.batch_size)
 
-    @functools.cached_property
-    def _graphs(self) -> list[str] | None:
+    def _traced(self, part: Callable[[Mapping[str, Any]], Any]) -> tuple[str, set[str], bool]:
+        """Traces a part of the task's batches.
+
+        Returns:
+            Its digest, the features that it is made from, and whether it is made from frames.
+        """
         features, frame, _ = tf.data.Dataset.range(1).map(self.prepared.read).element_spec
         given = tf.nest.map_structure(
             lambda spec: tf.TensorSpec((None, *spec.shape), spec.dtype),
             ({**features, "weight": tf.TensorSpec((), tf.float32)}, frame),
         )
-        made, read = trace(lambda f, r: self.task.batch(f, r, self.state, self.training)["inputs"], *given)
+        traced = Traced.of(lambda f, r: part(self.task.batch(f, r, self.state, self.training)), *given)
         names = [name for name in sorted(given[0]) for _ in tf.nest.flatten(given[0][name])]
-        others = {name for name, needed in zip(names, read, strict=False) if needed}
-        if others - {p.feature for p in self.prepared.preprocessors}:
+        used = {name for name, needed in zip(names, traced.read, strict=False) if needed}
+        return traced.digest, used, any(traced.read[len(names) :])
+
+    @functools.cached_property
+    def _rest_needs_host(self) -> bool:
+        _, used, frames = self._traced(lambda batch: {name: batch[name] for name in self.rest})
+        return frames or bool(used & {p.feature for p in self.prepared.preprocessors})
+
+    @functools.cached_property
+    def _graphs(self) -> list[str] | None:
+        digest, used, _ = self._traced(lambda batch: batch["inputs"])
+        if used - {p.feature for p in self.prepared.preprocessors}:
             return None  # labels and the like have no digest
-        return [made, self.graph_digest]
+        return [digest, self.traced.digest]
 
 
 def in_order(examples: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:

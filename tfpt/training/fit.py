@@ -61,7 +61,12 @@ def train(setting: Setting, folder: RunFolder, *, console: Console) -> Trained:
     started = time.monotonic()
     keep_prepared(setting, folder, console=console)
     timings["prepare data"] = time.monotonic() - started
-    saver = Checkpoints(folder.path / "checkpoints", keep=experiment.train.keep_checkpoints, writes=folder.writes)
+    saver = Checkpoints(
+        folder.path / "checkpoints",
+        keep=experiment.train.keep_checkpoints,
+        writes=folder.writes,
+        remote=folder.remote,
+    )
     final = saver.latest(console=console, name="final")
     if final:
         assembly = _assemble(setting, "float32")
@@ -145,7 +150,10 @@ def _precision(setting: Setting, folder: RunFolder) -> tuple[str, str]:
 
 
 def keep_prepared(setting: Setting, folder: RunFolder, *, console: Console) -> None:
-    """Prepares all examples once and keeps them in memory, where the cache is on; finds those that do not decode.
+    """Sees to it that examples are prepared once and kept in memory, where the cache is on.
+
+    Texts are prepared here: batches of like lengths need their lengths. What all have one shape is prepared when it is first
+    read, so that decoding goes along with the pass through what is frozen, and is not done at all where that was kept.
 
     Whether it is on is decided once a run and written down: batches are planned by what is known of the examples, so a
     resumed run must know the same.
@@ -164,7 +172,9 @@ def keep_prepared(setting: Setting, folder: RunFolder, *, console: Console) -> N
                 f"quarter of the {free / 2**30:.1f} GiB that are free."
             )
     keep = bool(strategies.current().of_chief({"keep": keep})["keep"])
-    if keep:
+    if keep and prepared.can_keep_as_read:
+        prepared.keep_as_read(examples)
+    elif keep:
         prepared.keep(examples, console=console, what="Preparing examples", digests=setting.digests)
         check_failed(setting)
     if setting.experiment.input.tokens_per_batch and prepared.lengths is None:

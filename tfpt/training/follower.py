@@ -2,10 +2,25 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tfpt.config import Experiment
+from tfpt.console import Console
 from tfpt.training.run_folder import RunFolder
+
+
+class Silent(Console):
+    """Says nothing and keeps no log: the first process says it."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+
+    def set_log(self, path: Path) -> None:
+        """Leaves the log to the process that writes."""
+
+    def warn(self, text: str) -> None:
+        """Says nothing."""
 
 
 class Follower(RunFolder):

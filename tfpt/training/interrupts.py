@@ -14,13 +14,16 @@ Pressed = Callable[[], KeyboardInterrupt | None]
 
 
 @contextlib.contextmanager
-def deferred_interrupts() -> Iterator[Pressed]:
+def deferred_interrupts(*, quiet: bool = False) -> Iterator[Pressed]:
     """Yields a function that tells whether Ctrl-C was pressed, or SIGTERM came; a second one raises at once.
 
     One that nobody asked about before the block ends raises it there.
 
     Without it the exception could come between an update and the count of updates, and the saved state would be torn.
     Outside the main thread, where Python allows no signal handlers, nothing is deferred.
+
+    Args:
+        quiet: do not tell on standard error that the signal was seen.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
@@ -32,11 +35,12 @@ def deferred_interrupts() -> Iterator[Pressed]:
         if pressed:
             raise pressed
         if number == signal.SIGTERM:
-            pressed = Preempted()
-            print("\nSIGTERM: stopping as soon as the state is saved.", file=sys.stderr, flush=True)
+            pressed, told = Preempted(), "SIGTERM: stopping as soon as the state is saved."
         else:
             pressed = KeyboardInterrupt()
-            print("\nStopping as soon as the state is saved; press again to stop at once.", file=sys.stderr, flush=True)
+            told = "Stopping as soon as the state is saved; press again to stop at once."
+        if not quiet:
+            print(f"\n{told}", file=sys.stderr, flush=True)
 
     before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

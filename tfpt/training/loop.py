@@ -12,83 +12,29 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from tfpt.config import Train
 from tfpt.console import Console
-from tfpt.errors import UserError
-from tfpt.tasks import Primary, Task
-from tfpt.training import blow_up, checkpoints
-from tfpt.training.averages import Averages
+from tfpt.tasks import Primary
+from tfpt.training import blow_up, checkpoints, flops
 from tfpt.training.blow_up import BlowUpError
 from tfpt.training.checkpoints import Checkpoints
+from tfpt.training.going_back import divide, recover
 from tfpt.training.interrupts import Pressed, deferred_interrupts
-from tfpt.training.plan import TrainingPlan
+from tfpt.training.machine import device_name
+from tfpt.training.memory import OutOfMemoryError, no_memory
 from tfpt.training.progress import Progress
-from tfpt.training.steps import compiled_steps
+from tfpt.training.stage import Hooks, Stage, row_of
+from tfpt.training.steps import accumulated_gradients, compiled_steps
 from tfpt.training.strategies import Together
-from tfpt.training.updates import Updates
+from tfpt.training.throughput import Throughput
 
 __all__ = ["Hooks", "Progress", "Stage", "compiled_steps", "is_better", "train_stage"]
 
 SECONDS_A_CALL = 0.5
 ROWS_AN_EPOCH = 10
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Stage:
-    """What trains for how long, on what.
-
-    Attributes:
-        name: `head` or `fine_tune`.
-        model: the task's model, on trunks or on cached features.
-        task: what is learned.
-        primary: the metric that the best weights are chosen by.
-        updates: applies gradients.
-        averages: of the weights, or None.
-        batches: makes the batches of a row iterator.
-        plan: which examples are in which batch.
-        epochs: how often each example is seen.
-        steps: updates; fewer than the epochs' when `--train.steps` bounds them.
-        evaluate: returns the metrics on validation, or raises what it is given where that asks it to stop; None without a
-            validation split.
-    """
-
-    name: str
-    model: keras.Model
-    task: Task
-    primary: Primary
-    updates: Updates
-    averages: Averages | None
-    batches: Callable[[Callable[[], Iterator[tuple[int, np.ndarray]]]], tf.data.Dataset]
-    plan: TrainingPlan
-    epochs: int
-    steps: int
-    evaluate: Callable[[Pressed], dict[str, float]] | None
-
-    def variables(self) -> list[tf.Variable]:
-        """Everything that must be saved to go on exactly, seed generators included."""
-        averages = self.averages.state if self.averages else []
-        return [*(v.value for v in self.model.variables), *self.updates.state, *averages]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Hooks:
-    """What the loop reports to.
-
-    Attributes:
-        begin: gets the rows of history that a checkpoint knows, when training begins or goes on.
-        row: gets each new row of history.
-        status: gets the progress now and then, and at the end of each call.
-        failed: gets the indices of examples that could not be decoded.
-    """
-
-    begin: Callable[[list[dict[str, Any]]], None]
-    row: Callable[[dict[str, Any]], None]
-    status: Callable[[Progress], None]
-    failed: Callable[[np.ndarray], None]
 
 
 def train_stage(
@@ -98,22 +44,24 @@ def train_stage(
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed or SIGTERM came; the state is saved.
-        UserError: the loss blew up, and going back did not help.
+        UserError: the loss blew up, and going back did not help; or a batch does not fit into memory.
     """
     together = Together(tf.distribute.get_strategy())
     if progress.rate_factor != 1:
         stage.updates.slow_down(progress.rate_factor)
     with (
         console.training(stage.name, epochs=stage.epochs, steps=stage.steps) as display,
-        deferred_interrupts() as pressed,
+        deferred_interrupts(quiet=not together.is_chief) as pressed,
     ):
         while True:
             try:
-                _train(stage, progress, options, saver, hooks, display, pressed, together)
+                _train(stage, progress, options, saver, console, hooks, display, pressed, together)
                 break
             except BlowUpError as found:
                 together.wait()
-                _recover(found, stage, progress, options, saver, console, hooks)
+                recover(found, stage, progress, options, saver, console, hooks)
+            except OutOfMemoryError:
+                divide(stage, progress, options, saver, console, hooks, together)
     together.wait()  # until the best weights are written
     _take_best(stage, progress, saver, console)
 
@@ -123,14 +71,19 @@ def _train(
     progress: Progress,
     options: Train,
     saver: Checkpoints,
+    console: Console,
     hooks: Hooks,
     display: Any,
     pressed: Pressed,
     together: Together,
 ) -> None:
     """Trains from where the progress stands to the end of the stage."""
-    call = compiled_steps(stage.task, stage.model, stage.updates, stage.averages, accumulate=options.accumulate)
-    iterator = iter(stage.batches(lambda: _rows(stage, progress)))
+    parts = progress.accumulate or options.accumulate
+    call = compiled_steps(stage.task, stage.model, stage.updates, stage.averages, accumulate=parts)
+    batches = stage.batches(lambda: _rows(stage, progress, whole=parts * together.replicas))
+    iterator = iter(batches)
+    throughput = _throughput(stage, together, batches.element_spec, accumulate=parts)
+    told = False
     an_epoch = stage.plan.steps
     row_every = max(1, an_epoch // ROWS_AN_EPOCH)
     evaluate_every = options.evaluate_every or an_epoch
@@ -146,6 +99,7 @@ def _train(
         last = progress.step == stage.steps
         evaluating = _evaluation_is_due(stage, progress, evaluate_every)
         if evaluating:
+            throughput.pause()
             try:
                 stopped = _evaluate(stage, progress, options, saver, hooks, pressed, together)
             except KeyboardInterrupt:  # nothing has changed since the last update
@@ -156,7 +110,7 @@ def _train(
         else:
             due = [row_every, evaluate_every, an_epoch, *filter(None, [options.checkpoint_steps])]
             count = min(pace, stage.steps - progress.step, *(every - progress.step % every for every in due))
-            seconds = _advance(stage, progress, options, call, iterator, count, hooks)
+            seconds = _advance(stage, progress, options, call, iterator, count, hooks, throughput)
             pace = max(1, min(2 * pace, int(SECONDS_A_CALL * count / seconds)))
             mean = sum(a for a, _ in progress.pending) / max(1e-12, sum(b for _, b in progress.pending))
             speed = count * len(stage.plan.examples) / an_epoch / seconds
@@ -165,14 +119,18 @@ def _train(
                 values = {"loss": mean, "examples_per_second": round(speed, 1)}
                 _record(stage, progress, hooks, split="train", values=values)
                 progress.pending = []
-            primary = stage.primary.name
+            primary, rate = stage.primary.name, throughput.rate()
             display.update(
                 epoch=progress.step / an_epoch,
                 step=progress.step,
                 loss=mean,
                 metric=(primary, progress.best[primary]) if progress.best else None,
                 examples_per_second=speed,
+                time=str(rate or ""),
             )
+            if rate and rate.is_input_bound and not told:
+                console.say(f"Training waits for its examples {rate.input:.0%} of the time: {stage.faster_input}.")
+                told = True
         timed = time.monotonic() - saved_at > 60 * options.checkpoint_minutes
         pace, timed, interrupted = together.agree(pace=pace, timed=timed, stop=pressed())
         counted = options.checkpoint_steps and progress.step % options.checkpoint_steps == 0
@@ -186,40 +144,21 @@ def _train(
             raise interrupted
 
 
-def _recover(
-    found: BlowUpError,
-    stage: Stage,
-    progress: Progress,
-    options: Train,
-    saver: Checkpoints,
-    console: Console,
-    hooks: Hooks,
-) -> None:
-    """Goes back to the last good checkpoint of the stage, past the batches between, with a lower learning rate.
-
-    Raises:
-        UserError: there is no such checkpoint, or the loss blew up too often.
-    """
-    saved = saver.latest(console=console)
-    good = saved is not None and saved.state["stage"] == progress.stage
-    after = blow_up.skip_past(found, progress, saved.state, options) if saved and good else None
-    if saved is None or after is None:
-        often = f" again, after {progress.recoveries} recoveries," if progress.recoveries else ""
-        raise UserError(
-            f"{found.reason[0].upper()}{found.reason[1:]}{often} in stage {stage.name} near step {found.step}: "
-            f"lower --optim.learning_rate={stage.updates.schedule.peak:g}, or keep --optim.clip_norm above 0."
-        )
-    checkpoints.restore(saved.folder, stage.variables())
-    stage.updates.slow_down(blow_up.RATE_FACTOR)
-    back_to = saved.state["step"]
-    progress.become(after)
-    saver.forget_after((progress.stage, saved.state["total_steps"]))
-    values = {"reason": found.reason, "back_to": back_to}
-    row = _row(stage, progress, split="recovery", values=values)
-    progress.history.append(row)
-    hooks.begin(progress.history)  # the rows of what is undone are gone
-    console.warn(blow_up.recovery_notes([row])[0])
-    saver.save(progress.order, stage.variables(), dataclasses.asdict(progress))
+def _throughput(stage: Stage, together: Together, spec: Any, *, accumulate: int) -> Throughput:
+    """Returns what measures the stage; operations are counted only where it is known what the device could do."""
+    halves = {"bfloat16", "float16"} & {layer.compute_dtype for layer in stage.model._flatten_layers()}
+    device = flops.peak(device_name(), precision=min(halves, default="float32"))
+    if not device:
+        return Throughput(replicas=together.replicas)
+    lengths, local = stage.plan.lengths, together.replicas // together.workers
+    an_element = flops.of_an_element(
+        accumulated_gradients(stage.task, stage.model, stage.updates, accumulate=accumulate),
+        spec,
+        batch=accumulate,
+        length=None if lengths is None else int(lengths[stage.plan.examples].mean()),
+        replicas=local,
+    )
+    return Throughput(replicas=together.replicas, flops=an_element / together.workers, peak=device * local)
 
 
 def _advance(
@@ -230,15 +169,28 @@ def _advance(
     iterator: Any,
     count: int,
     hooks: Hooks,
+    throughput: Throughput,
 ) -> float:
     """Makes so many updates; returns the seconds they took.
 
     Raises:
         BlowUpError: the loss is of no use any more.
+        OutOfMemoryError: they did not fit.
     """
     started = time.monotonic()
-    losses, weights, failed = (t.numpy() for t in call(iterator, tf.constant(count, tf.int32)))
-    seconds = time.monotonic() - started
+    try:
+        losses, weights, failed, waited, elements = (t.numpy() for t in call(iterator, tf.constant(count, tf.int32)))
+    except tf.errors.ResourceExhaustedError as error:
+        raise no_memory(error) from None
+    ended = time.monotonic()
+    seconds = ended - started
+    throughput.add(
+        started=started,
+        ended=ended,
+        waited=float(waited.sum()),
+        examples=count * len(stage.plan.examples) / stage.plan.steps,
+        elements=int(elements.sum()),
+    )
     progress.seconds += seconds
     hooks.failed(failed[failed >= 0])
     blow_up.check_losses(losses, weights, progress, spike=options.spike)
@@ -253,32 +205,21 @@ def _evaluation_is_due(stage: Stage, progress: Progress, every: int) -> bool:
     return stage.evaluate is not None and progress.step > 0 and now and progress.evaluated < progress.total_steps
 
 
-def _rows(stage: Stage, progress: Progress) -> Iterator[tuple[int, np.ndarray]]:
+def _rows(stage: Stage, progress: Progress, *, whole: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields epoch and row from where the progress stands; rows of differing length are filled up to whole parts."""
     first, skip = divmod(progress.step, stage.plan.steps)
     for epoch in range(first, -(-stage.steps // stage.plan.steps)):
         number = progress.epochs_before + epoch
         for row in stage.plan.rows(number)[skip:]:
-            yield number, row
+            missing = -len(row) % whole
+            yield number, np.concatenate([row, np.full(missing, ~max(row))]) if missing else row
         skip = 0
 
 
 def _record(stage: Stage, progress: Progress, hooks: Hooks, *, split: str, values: dict[str, Any]) -> None:
-    row = _row(stage, progress, split=split, values=values)
+    row = row_of(stage, progress, split=split, values=values)
     progress.history.append(row)
     hooks.row(row)
-
-
-def _row(stage: Stage, progress: Progress, *, split: str, values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "stage": stage.name,
-        "epoch": round(progress.step / stage.plan.steps, 4),
-        "step": progress.step,
-        "total_steps": progress.total_steps,
-        "split": split,
-        **values,
-        "learning_rate": float(stage.updates.schedule(max(0, progress.step - progress.skipped - 1))),
-        "seconds": round(progress.seconds, 2),
-    }
 
 
 def _evaluate(

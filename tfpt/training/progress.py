@@ -22,6 +22,7 @@ class Progress:
         skipped: updates of this stage that were passed over after the loss blew up; they count as done.
         recoveries: how often the loss blew up in all stages.
         rate_factor: what that has made of this stage's learning rate.
+        accumulate: in how many parts batches go through the model since one did not fit into memory; 0: as the flag says.
         recent: mean losses of the last updates, of which the bound of `--train.spike` is made.
         pending: loss sum and weight sum of each step since the last row.
         seconds: spent in updates so far.
@@ -39,6 +40,7 @@ class Progress:
     skipped: int = 0
     recoveries: int = 0
     rate_factor: float = 1.0
+    accumulate: int = 0
     recent: list[float] = dataclasses.field(default_factory=list)
     pending: list[tuple[float, float]] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
@@ -58,6 +60,7 @@ class Progress:
             carried=self.best,
             evaluated=self.evaluated,
             recoveries=self.recoveries,
+            accumulate=self.accumulate,
             seconds=self.seconds,
         )
 

@@ -138,7 +138,7 @@ def _losses(stage: Stage, updates: Updates, steps: int, *, accumulate: int, cons
     found: list[float] = []
     with console.track("Raising the learning rate", total=steps, unit="steps") as track:
         for _ in range(steps):
-            loss, weight, _ = (t.numpy() for t in call(iterator, tf.constant(1)))
+            loss, weight, *_ = (t.numpy() for t in call(iterator, tf.constant(1)))
             found.append(float(loss[0]) / max(float(weight[0]), 1e-12))
             track.advance(1)
             recent = np.mean(found[-3:])  # of one batch it may be high by chance

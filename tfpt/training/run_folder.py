@@ -13,9 +13,11 @@ from typing import Any
 
 from tfpt import flagfile, record
 from tfpt.atomic import atomic_text
-from tfpt.config import Experiment
+from tfpt.config import Experiment, Output
 from tfpt.errors import UserError
+from tfpt.training import strategies
 from tfpt.training.loop import Progress
+from tfpt.training.remote import STATUS_FILE, Remote, exists, url_of
 from tfpt.training.tracking import Tracking
 
 _FREE = re.compile(
@@ -28,15 +30,19 @@ class RunFolder:
     """The folder of one run.
 
     Args:
-        path: made when the run starts.
+        path: made when the run starts; of one on an object store, such as gs://, `path` is then the copy that is worked in.
     """
 
     writes = True
     """Whether this process is the one that writes."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        url = url_of(path)
+        self.remote = Remote(url, worker=strategies.current().worker) if url else None
+        self.path = self.remote.copy if self.remote else path
         self.tracking: Tracking | None = None
+        if self.remote:
+            self.remote.pull()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -65,7 +71,7 @@ class RunFolder:
 
     def status(self) -> dict[str, Any] | None:
         """Returns what status.json says; None when there was no run."""
-        return self.read_json("status.json")
+        return self.read_json(STATUS_FILE)
 
     def is_finished(self) -> bool:
         """Tells whether the run in this folder came to its end."""
@@ -76,8 +82,10 @@ class RunFolder:
         """Refuses to go on with another experiment than the one that began here.
 
         Raises:
-            UserError: the flags that differ, by name.
+            UserError: the flags that differ, by name; or several seeds are to be kept on an object store.
         """
+        if self.remote and experiment.train.seeds:
+            raise UserError(f"--train.seeds: their runs need a local folder, not --output.run_dir={self.remote.url}.")
         file = self.path / "experiment.flags"
         if not file.is_file():
             return
@@ -111,7 +119,9 @@ class RunFolder:
         """Writes status.json: `running`, `interrupted`, `failed` or `finished`, and how far it is."""
         far = {"stage": progress.stage, "step": progress.step, "total_steps": progress.total_steps} if progress else {}
         moment = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        self.write_json("status.json", {"state": state, "time": moment, "process": os.getpid(), **far, **more})
+        self.write_json(STATUS_FILE, {"state": state, "time": moment, "process": os.getpid(), **far, **more})
+        if self.remote and self.writes:
+            self.remote.push(now=state != "running")
 
     def begin_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes metrics.jsonl anew with the rows that a checkpoint knows, so that nothing stands in it twice."""
@@ -139,18 +149,25 @@ class RunFolder:
             results = self.read_json("metrics.json") if state == "finished" else None
             self.tracking.finish(state, results or {}, self.history())
             self.tracking = None
+        if self.remote and self.writes:
+            self.remote.push()
 
 
 def free_name(experiment: Experiment) -> Experiment:
-    """Returns the experiment with the first of NAME, NAME-2, NAME-3, ... whose run folder does not exist."""
+    """Returns the experiment with the first of NAME, NAME-2, NAME-3, ... whose run folder does not exist.
+
+    Of several processes all take the one that the first finds: it may have made the folder before the others look.
+    """
     output = experiment.output
     number = 1
-    while Path(output.run_dir).exists():
+    while exists(_numbered(output, number).run_dir):
         number += 1
-        output = dataclasses.replace(
-            experiment.output,
-            name=f"{experiment.output.name}-{number}",
-            run_dir=f"{experiment.output.run_dir}-{number}",
-            model_dir=f"{experiment.output.model_dir}-{number}",
-        )
-    return dataclasses.replace(experiment, output=output)
+    number = int(strategies.current().of_chief({"number": number})["number"])
+    return dataclasses.replace(experiment, output=_numbered(output, number))
+
+
+def _numbered(output: Output, number: int) -> Output:
+    if number == 1:
+        return output
+    name, run_dir, model_dir = (f"{given}-{number}" for given in (output.name, output.run_dir, output.model_dir))
+    return dataclasses.replace(output, name=name, run_dir=run_dir, model_dir=model_dir)

@@ -15,6 +15,7 @@ from tfpt.preprocessors import Preprocessor, distinct
 from tfpt.tasks import State, Task
 from tfpt.training import data_record
 from tfpt.training.alignment import aligned
+from tfpt.training.intensity import with_intensity
 from tfpt.training.pipeline import Prepared
 from tfpt.training.splits import Splits, split
 from tfpt.weights.fetch import fetch
@@ -101,7 +102,13 @@ def set_up(experiment: Experiment, *, console: Console, offline: bool = False) -
     state = task.adapt(source, splits.train)
     if head:
         state = task.take_head(head, state)
-    notes = (*info.notes, *splits.notes, *task.notes(state))
+    seen = {
+        name: with_intensity(preprocessor, source, splits.train, experiment.input.intensity)
+        for name, preprocessor in preprocessors.items()
+    }
+    preprocessors = {name: preprocessor for name, (preprocessor, _) in seen.items()}
+    said = dict.fromkeys(note for _, note in seen.values() if note)
+    notes = (*info.notes, *splits.notes, *said, *task.notes(state))
     console.say(
         f"{info.size} examples{f' of {len(info.classes)} classes' if info.classes else ''}: {len(splits.train)} train, "
         f"{len(splits.validation)} validation, {len(splits.test)} test."

@@ -13,9 +13,10 @@ from tfpt.errors import UserError
 if TYPE_CHECKING:
     from tfpt.training.splits import Splits
 
-LEFT_OUT = "left_out"
-"""What the file says of a training example that --input.examples_per_class left out."""
-_WORDS = ("train", "validation", "test", LEFT_OUT)
+_SPLITS = ("train", "validation", "test")
+_LEFT_OUT = {"left_out": "train", "left_out_validation": "validation", "left_out_test": "test"}
+"""What the file says of an example that was not used, and the split that it belongs to."""
+_WORDS = (*_SPLITS, *_LEFT_OUT)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ def write_csv(
         UserError: the file cannot be written.
     """
     where = [""] * len(index.names)
-    parts = (splits.train, splits.validation, splits.test, splits.left_out)
+    parts = (splits.train, splits.validation, splits.test, *splits.left_out)
     for word, examples in zip(_WORDS, parts, strict=True):
         for k in examples:
             where[k] = word
@@ -88,7 +89,7 @@ def read_csv(path: str) -> SplitFile:
                     raise UserError(f"{flag}: line {rows.line_num}: split is {word!r}, not one of {', '.join(_WORDS)}.")
                 if name in by_name:
                     raise UserError(f"{flag}: line {rows.line_num}: {name} is there twice; keep one of its lines.")
-                by_name[name] = "train" if word == LEFT_OUT else word
+                by_name[name] = _LEFT_OUT.get(word, word)
                 try:
                     digest = bytes.fromhex(row.get("digest") or "")
                 except ValueError as error:

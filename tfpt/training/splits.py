@@ -7,7 +7,6 @@ below the test share, validation what comes next, train the rest. No random stat
 import dataclasses
 import hashlib
 import re
-from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,12 +14,11 @@ import numpy as np
 from tfpt.config import Input
 from tfpt.data import Index
 from tfpt.errors import UserError
+from tfpt.training.places import NAMES, TEST, TRAIN, VALIDATION, Held, Units, by_fold, by_shares, in_words
 from tfpt.training.split_file import SplitFile, read_csv
+from tfpt.training.thinning import beyond_limit, beyond_per_class
 
-TRAIN, VALIDATION, TEST = range(3)
-NAMES = ("train", "validation", "test")
-_ON_THE_LINE = (TEST, VALIDATION, TRAIN)
-_FREE = -1
+_FREE, _ASIDE = -1, -2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,21 +29,24 @@ class Splits:
         train: `[n]`, examples to train on.
         validation: `[n]`, examples for stopping, thresholds and choices.
         test: `[n]`, examples that only evaluation reads.
-        left_out: `[n]`, training examples that `--input.examples_per_class` leaves out.
+        left_out: for train, validation and test, `[n]` each: examples that belong there and are not used, because of
+            `--input.examples_per_class`, `--input.limit` or `--input.folds`.
         notes: sentences for the user.
     """
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
-    left_out: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+    left_out: tuple[np.ndarray, ...] = dataclasses.field(default_factory=lambda: (np.zeros(0, np.int64),) * 3)
     notes: tuple[str, ...] = ()
 
 
 def split(index: Index, digests: Sequence[bytes], options: Input, *, classes: Sequence[str] = ()) -> Splits:
-    """Splits a source by `--input.split`, `split_seed`, `group`, `splits`, `examples_per_class` and `examples_seed`.
+    """Splits a source as the flags of the group `input` say: by shares, folds or an earlier split, whole or thinned.
 
-    What the data puts into a split stays there. The same content, or the same group, is always in one split.
+    What the data puts into a split stays there. The same content, or the same group, is always in one split. With folds,
+    test is one of them and the rest is divided as train and validation are to each other; what the data gives as test takes no
+    part, since each fold would be chosen by it.
 
     Args:
         index: the table of examples.
@@ -59,27 +60,63 @@ def split(index: Index, digests: Sequence[bytes], options: Input, *, classes: Se
     """
     notes: list[str] = []
     keys = _keys(index.names, digests, options.group, notes)
-    labels = np.zeros(len(keys), np.int64) if index.labels is None else np.asarray(index.labels, np.int64)
-    names = ("",) if index.labels is None else tuple(classes) or tuple(map(str, range(labels.max(initial=0) + 1)))
+    held = Held.of(index, classes)
     if options.splits:
         place = _pinned(read_csv(options.splits), index.names, digests, keys, options, notes)
         shares = options.split
     else:
-        place, shares = _given(index.splits, options.split, notes)
+        place, shares = _given(index.splits, options.split, [] if options.folds else notes)
+    aside = np.flatnonzero(place == TEST) if options.folds else np.zeros(0, np.int64)
+    if len(aside):
+        notes.append(f"--input.folds={options.folds}: the data's own test split, {len(aside)} examples, takes no part.")
     free = np.flatnonzero(place == _FREE)
     numbers: dict[bytes, int] = {}
     units = np.array([numbers.setdefault(keys[k], len(numbers)) for k in free], np.int64)
-    line = np.array([_position(key, options.split_seed, b"tfpt split") for key in numbers])
-    unit_place = _by_threshold(line, shares)
-    if not options.splits:
-        _reach_every_split(unit_place, line, units, free, labels, shares, index.names, names, options, notes)
+    names = dict(zip(units[::-1].tolist(), (index.names[k] for k in free[::-1]), strict=True))
+    free_units = Units(
+        line=np.array([_position(key, options.split_seed, b"tfpt split") for key in numbers]),
+        second_line=np.array([_position(key, options.split_seed, b"tfpt fold") for key in numbers]),
+        classes=held.of_units(free, units),
+        names=names,
+    )
+    unit_place = (by_fold if options.folds else by_shares)(free_units, shares, held, options, notes)
     place[free] = unit_place[units]
-    _check_train(place, labels, index.names, names, options)
+    place[aside] = _ASIDE
+    _check_train(place, held, index.names, options)
     _report_leaks(place, keys, digests, notes)
-    left_out = _thin(place, labels, index.names, digests, names, options, notes)
-    kept = np.setdiff1d(np.flatnonzero(place == TRAIN), left_out)
-    validation, test = (np.flatnonzero(place == part) for part in (VALIDATION, TEST))
-    return Splits(train=kept, validation=validation, test=test, left_out=left_out, notes=tuple(notes))
+    parts, left_out = _thinned(place, held, index.names, digests, options, notes)
+    return Splits(**dict(zip(NAMES, parts, strict=True)), left_out=_also(left_out, TEST, aside), notes=tuple(notes))
+
+
+def _thinned(
+    place: np.ndarray,
+    held: Held,
+    names: Sequence[str],
+    digests: Sequence[bytes],
+    options: Input,
+    notes: list[str],
+) -> tuple[list[np.ndarray], tuple[np.ndarray, ...]]:
+    """Returns what is kept and what is left out of train, validation and test."""
+
+    def position(k: int) -> tuple[float, str]:
+        return _position(digests[k], options.examples_seed, b"tfpt examples"), names[k]
+
+    whole = [np.flatnonzero(place == part) for part in range(3)]
+    left_out, fewer = beyond_per_class(whole[TRAIN], held.labels, position, options.examples_per_class)
+    if fewer:
+        said = in_words([f"{held.called(label)} has {count}" for label, count in fewer.items()])
+        notes.append(f"--input.examples_per_class={options.examples_per_class}: {said} in train, all of them kept.")
+    kept = [np.setdiff1d(whole[TRAIN], left_out), *whole[1:]]
+    beyond = beyond_limit(kept, held.labels, position, options)
+    if any(map(len, beyond)):
+        total = sum(map(len, kept))
+        notes.append(f"A first try: --input.limit={options.limit} of {total} examples; nothing here is a result.")
+    kept = [np.setdiff1d(part, gone) for part, gone in zip(kept, beyond, strict=True)]
+    return kept, (np.union1d(left_out, beyond[TRAIN]), beyond[VALIDATION], beyond[TEST])
+
+
+def _also(parts: tuple[np.ndarray, ...], part: int, more: np.ndarray) -> tuple[np.ndarray, ...]:
+    return tuple(np.union1d(own, more) if k == part else own for k, own in enumerate(parts))
 
 
 def _position(key: bytes, seed: int, purpose: bytes) -> float:
@@ -167,93 +204,20 @@ def _pinned(
     return np.array([NAMES.index(known) if known else _FREE for known in place], np.int64)
 
 
-def _intervals(shares: Sequence[int]) -> dict[int, tuple[float, float]]:
-    """Returns where each split lies on the line from 0 to 1."""
-    ends = np.cumsum([shares[part] for part in _ON_THE_LINE]) / sum(shares)
-    return {part: (low, high) for part, low, high in zip(_ON_THE_LINE, [0.0, *ends[:-1]], ends, strict=True)}
-
-
-def _by_threshold(line: np.ndarray, shares: Sequence[int]) -> np.ndarray:
-    place = np.full(len(line), TRAIN, np.int64)
-    for part, (low, high) in _intervals(shares).items():
-        place[(low <= line) & (line < high)] = part
-    return place
-
-
-def _reach_every_split(
-    place: np.ndarray,
-    line: np.ndarray,
-    units: np.ndarray,
-    free: np.ndarray,
-    labels: np.ndarray,
-    shares: Sequence[int],
-    names: Sequence[str],
-    classes: Sequence[str],
-    options: Input,
-    notes: list[str],
-) -> None:
-    """Moves the fewest units, each the nearest to its threshold, until every class is in every split with a share."""
-    wanted = [part for part in range(3) if shares[part]]
-    members: dict[int, list[int]] = defaultdict(list)  # class -> units
-    inside: dict[int, list[int]] = defaultdict(list)  # unit -> classes
-    for label, unit in sorted(set(zip(labels[free].tolist(), units.tolist(), strict=True))):
-        members[label].append(unit)
-        inside[unit].append(label)
-    few = [(label, len(found)) for label, found in members.items() if len(found) < len(wanted)]
-    if few:
-        _raise_too_few(few, len(wanted), classes, options)
-    count = {(label, part): 0 for label in members for part in range(3)}
-    for unit, labels_of_unit in inside.items():
-        for label in labels_of_unit:
-            count[label, place[unit]] += 1
-    first_name = dict(zip(units[::-1].tolist(), (names[k] for k in free[::-1]), strict=True))
-    moved, stuck = [], []
-    for label, found in members.items():
-        for part in (p for p in wanted if not count[label, p]):
-            low, high = _intervals(shares)[part]
-            spare = [u for u in found if all(count[other, place[u]] > 1 for other in inside[u])]
-            if not spare:
-                stuck.append(f"{_called(label, classes)} in {NAMES[part]}")
-                continue
-            unit = min(spare, key=lambda u: (max(low - line[u], line[u] - high), line[u]))
-            for other in inside[unit]:
-                count[other, place[unit]] -= 1
-                count[other, part] += 1
-            moved.append(f"{first_name[unit]} from {NAMES[place[unit]]} to {NAMES[part]}")
-            place[unit] = part
-    if moved:
-        notes.append(
-            f"Moved so that every class is in every split: {_some(moved)}; when examples are added they may move back, "
-            "which --input.splits with this run's splits.csv prevents."
-        )
-    if stuck:
-        notes.append(
-            f"No way was found to have every class in every split without tearing groups apart: no {_some(stuck)}."
-        )
-
-
-def _raise_too_few(few: list[tuple[int, int]], needed: int, classes: Sequence[str], options: Input) -> None:
-    unit = "group" if options.group else "different example"
-    counts = _some([f"{_called(label, classes)} has {count} {unit}{'s' * (count > 1)}" for label, count in few])
-    raise UserError(
-        f"--input.split={','.join(map(str, options.split))} needs at least {needed} {unit}{'s' * (needed > 1)} of each class, one for each "
-        f"split, but {counts}; add examples, remove the class, or give a split 0 percent."
-    )
-
-
-def _check_train(
-    place: np.ndarray, labels: np.ndarray, names: Sequence[str], classes: Sequence[str], options: Input
-) -> None:
-    trained = set(labels[place == TRAIN].tolist())
+def _check_train(place: np.ndarray, held: Held, names: Sequence[str], options: Input) -> None:
+    example, label = held.pairs.T
+    strict = np.array([held.must_be_everywhere(k) for k in range(len(held.names))])
+    trained = np.unique(label[place[example] == TRAIN])
     for part in (VALIDATION, TEST):
-        for k in np.flatnonzero(place == part).tolist():
-            if labels[k] not in trained:
-                raise UserError(
-                    f"{_called(int(labels[k]), classes)} is in {NAMES[part]} ({names[k]}) but not in train"
-                    + (f" with --input.splits={options.splits}" if options.splits else "")
-                    + "; what was never trained cannot be recognised: add examples to train, or remove it."
-                )
-    if not trained:
+        bad = np.flatnonzero((place[example] == part) & strict[label] & ~np.isin(label, trained))
+        if len(bad):
+            k = int(bad[0])
+            raise UserError(
+                f"{held.called(int(label[k]))} is in {NAMES[part]} ({names[example[k]]}) but not in train"
+                + (f" with --input.splits={options.splits}" if options.splits else "")
+                + "; what was never trained cannot be recognised: add examples to train, or remove it."
+            )
+    if not len(trained):
         raise UserError("There is no example to train on; add some, or give train a larger share with --input.split.")
 
 
@@ -265,37 +229,3 @@ def _report_leaks(place: np.ndarray, keys: Sequence[bytes], digests: Sequence[by
         count = sum(keys[k] in groups or digests[k] in contents for k in np.flatnonzero(place == part).tolist())
         if count:
             notes.append(f"{NAMES[part]} shares {count} of its examples with train (the same content or group).")
-
-
-def _thin(
-    place: np.ndarray,
-    labels: np.ndarray,
-    names: Sequence[str],
-    digests: Sequence[bytes],
-    classes: Sequence[str],
-    options: Input,
-    notes: list[str],
-) -> np.ndarray:
-    """Returns the training examples that `--input.examples_per_class` leaves out; a larger number keeps a superset."""
-    wanted = options.examples_per_class
-    left_out: list[int] = []
-    fewer = []
-    train = np.flatnonzero(place == TRAIN)
-    for label in np.unique(labels[train]) if wanted else ():
-        members = train[labels[train] == label].tolist()
-        members.sort(key=lambda k: (_position(digests[k], options.examples_seed, b"tfpt examples"), names[k]))
-        left_out += members[wanted:]
-        if len(members) < wanted:
-            fewer.append(f"{_called(label, classes)} has {len(members)}")
-    if fewer:
-        notes.append(f"--input.examples_per_class={wanted}: {_some(fewer)} in train, all of them kept.")
-    return np.array(sorted(left_out), np.int64)
-
-
-def _called(label: int, classes: Sequence[str]) -> str:
-    return f"the class {classes[label]}" if classes[label] else "the data"
-
-
-def _some(parts: list[str]) -> str:
-    """Returns a list in words, its first five."""
-    return ", ".join(parts[:5]) + (f" and {len(parts) - 5} more" if len(parts) > 5 else "")

@@ -22,10 +22,11 @@ from tfpt.tasks import State, Task
 from tfpt.training import checkpoints, freezing, init_from, lora
 from tfpt.training.assembly import Assembly, copy_variables, seeded
 from tfpt.training.averages import Averages
+from tfpt.training.cached_features import CachedFeatures
 from tfpt.training.checkpoints import Checkpoints
 from tfpt.training.evaluate import progress_evaluation
 from tfpt.training.exact_head import solve
-from tfpt.training.feature_cache import CachedFeatures, FeatureCache, Wish
+from tfpt.training.feature_cache import FeatureCache, Wish
 from tfpt.training.feature_store import FeatureStore
 from tfpt.training.loop import Hooks, Stage, is_better, train_stage
 from tfpt.training.pipeline import Augmentation, Prepared, evaluation_batches, training_batches
@@ -91,6 +92,7 @@ class Training:
         self.saver.forget_after(progress.order)
         self.hooks.begin(progress.history)
         timings: dict[str, float] = {}
+        hooks = self._hooks_that_tell_the_first_step()
         if options.init_from:
             init_from.load(self.assembly, self.state, options.init_from, console=self.console)
         parts = self.parts()
@@ -123,13 +125,25 @@ class Training:
                 self.saver.save(progress.order, stage.variables(), dataclasses.asdict(progress))
             if part.frozen and options.head_solver == "exact" and progress.step < stage.steps:
                 self._solve(stage, progress, cached)
-            train_stage(stage, progress, options, self.saver, self.console, self.hooks)
+            train_stage(stage, progress, options, self.saver, self.console, hooks)
             if stage.model is not self.assembly.model:
                 copy_variables(self._around(stage.model).head_variables(), self.assembly.head_variables())
             lora.merge(self.assembly.trunks)
             self._keep_carried(progress, part)
             timings[part.name] = time.monotonic() - started
         return progress, timings
+
+    def _hooks_that_tell_the_first_step(self) -> Hooks:
+        told = False
+
+        def status(progress: Progress) -> None:
+            nonlocal told
+            if not told:
+                self.console.say(f"The first step was done {self.console.seconds():.1f} s after the start.")
+            told = True
+            self.hooks.status(progress)
+
+        return dataclasses.replace(self.hooks, status=status)
 
     def parts(self) -> tuple[Part, ...]:
         """Returns the stages of the run.
@@ -213,6 +227,14 @@ class Training:
         ops = self._ops(part)
         cuts = self._cuts()
         cached = self._features(part, cuts, ops) if cuts else None
+        if cached is None or not frozen or self.prepared.failed:
+            # What cannot be decoded is better found before a long training than after, and all of it at once.
+            self.prepared.complete(console=self.console, what="Preparing examples")
+        failed = np.array(sorted(self.prepared.failed), np.int64)
+        self.hooks.failed(failed)
+        if np.isin(self.train, failed).all():
+            raise UserError(f"None of the {len(self.train)} training examples can be decoded; mend them.")
+        validation = self.validation[~np.isin(self.validation, failed)]
         model = self.assembly.model
         if cuts:
             with seeded(options.seed):
@@ -245,10 +267,17 @@ class Training:
             plan=plan,
             epochs=part.epochs,
             steps=steps,
-            evaluate=progress_evaluation(self.task, self.state, model, self._validation_batches(cached))
-            if len(self.validation)
+            evaluate=progress_evaluation(self.task, self.state, model, self._validation_batches(validation, cached))
+            if len(validation)
             else None,
+            faster_input=self._faster_input(cached, ops),
         ), cached
+
+    def _faster_input(self, cached: CachedFeatures | None, ops: tuple[Op, ...]) -> str:
+        ways = ["lighten --input.augment"] if ops else []
+        if cached is None and self.experiment.input.cache != "memory":
+            ways.append("set --input.cache=memory, where that fits")
+        return ", ".join([*ways, "or give it more CPU cores" if ways else "give it more CPU cores"])
 
     def _ops(self, part: Part) -> tuple[Op, ...]:
         """Returns the augmentation of a stage.
@@ -305,12 +334,10 @@ class Training:
             self.prepared, rows, width=width, task=self.task, state=self.state, augmentation=augmentation
         )
 
-    def _validation_batches(self, cached: CachedFeatures | None) -> tf.data.Dataset:
+    def _validation_batches(self, validation: np.ndarray, cached: CachedFeatures | None) -> tf.data.Dataset:
         small = cached is not None and cached.largest_row <= SMALL_FEATURES
         largest = CACHED_EVALUATION_BATCH if small else EVALUATION_BATCH
-        rows = evaluation_plan(
-            self.validation, batch_size=min(largest, len(self.validation)), lengths=self.prepared.lengths
-        )
+        rows = evaluation_plan(validation, batch_size=min(largest, len(validation)), lengths=self.prepared.lengths)
         if cached:
             return cached.evaluation_batches(rows)
         return evaluation_batches(self.prepared, rows, task=self.task, state=self.state)

@@ -1,0 +1,193 @@
+"""Smaller models: what they are made of, and what is refused."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfpt import compress
+from tfpt.compression import Options, _results, _subject
+from tfpt.compression.distill import soft_losses
+from tfpt.compression.prune import cubic, quantile, sparsity_of
+from tfpt.compression.quantize import Quantize
+from tfpt.console import Console
+from tfpt.errors import GateError, UserError
+from tfpt.registry import find
+from tfpt.serving.servable import Servable
+
+
+@pytest.fixture(scope="module")
+def model(fit, pictures, tmp_path_factory):
+    """A classifier that is right often enough for its metric to be lost."""
+    run = fit(tmp_path_factory.mktemp("model"), data=f"folder:{pictures}", epochs=8, head_epochs=0)
+    return run.model_folder
+
+
+@pytest.fixture
+def call(capsys, tmp_path, monkeypatch):
+    """Runs `tfpt compress` in a folder of its own: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*argv):
+        with pytest.raises(SystemExit) as exit:
+            compress.main([str(argument) for argument in (*argv, "--compress.latency_seconds=0.01")])
+        printed = capsys.readouterr()
+        return exit.value.code or 0, printed.out, printed.err
+
+    return call
+
+
+def test_an_int8_file_is_small_and_says_what_it_lost(call, model, tmp_path):
+    code, out, err = call(
+        f"--model={model}", "--compress=quantize:int8", "--compress.max_drop=0.2", "--compress.output=small"
+    )
+    assert (code, err) == (0, "")
+    folder = tmp_path / "small" / "1"
+    assert {file.name for file in folder.iterdir()} == {"model.tflite", "labels.txt", "model_card.md", "results.json"}
+    results = json.loads((folder / "results.json").read_text())
+    before, plain, small = results["variants"]
+    assert plain["metrics"]["accuracy"]["value"] == before["metrics"]["accuracy"]["value"]
+    assert plain["bytes"] > 3 * small["bytes"] == 3 * (folder / "model.tflite").stat().st_size
+    assert {(row["threads"], row["batch"]) for row in small["latency"]} == {(1, 1), (1, 32), (2, 1), (2, 32)}
+    assert all(0 < row["p50_ms"] <= row["p99_ms"] and row["runs"] >= 10 for row in small["latency"])
+    assert (folder / "labels.txt").read_text().split() == ["blue", "green", "red"]
+    assert "litert int8" in out and "litert int8" in (folder / "model_card.md").read_text()
+
+
+def test_what_loses_too_much_is_not_published(call, model, tmp_path, monkeypatch):
+    def spoiled(self, subject, file, *, console):
+        worse = dataclasses.replace(subject, splits=dataclasses.replace(subject.splits))
+        find("format", "litert")().write(worse.servable, _with_noise(worse.bundle, tmp_path / "noise"), file)
+
+    monkeypatch.setattr(Quantize, "write", spoiled)
+    code, out, err = call(f"--model={model}", "--compress=quantize:int8", "--compress.output=small")
+    assert code == 3
+    assert "--compress.max_drop=0.01: accuracy on test went from" in err and "nothing was published" in err
+    assert "litert int8" in out
+    assert list((tmp_path / "small").iterdir()) == []
+
+
+def _with_noise(bundle, folder):
+    """Returns a bundle whose `outputs` has nothing to do with its inputs."""
+    signature = tf.saved_model.load(str(bundle)).signatures["outputs"]
+    shape = signature.structured_outputs["outputs"].shape[1:]
+    spec = signature.structured_input_signature[1]["inputs"]
+
+    @tf.function(input_signature=[spec])
+    def outputs(inputs):
+        rows = tf.zeros([tf.shape(inputs)[0], *shape]) + tf.constant([0.0, 0.0, 1.0][: shape[0]])
+        return {"outputs": rows + 0.0 * tf.reduce_sum(tf.cast(inputs, tf.float32))}
+
+    module = tf.Module()
+    module.outputs = outputs
+    tf.saved_model.save(module, str(folder), signatures={"outputs": outputs})
+    return folder
+
+
+@pytest.mark.slow
+def test_pruned_weights_are_zero_in_the_bundle(call, model, tmp_path):
+    code, _, err = call(
+        f"--model={model}",
+        "--compress=prune:0.6",
+        "--compress.max_drop=1",
+        "--compress.epochs=3",
+        "--compress.output=half",
+    )
+    assert (code, err) == (0, "")
+    pruned = Servable.load(tmp_path / "half")
+    assert pruned.task.__class__.__module__ == "tfpt.tasks.image_classification"
+    results = json.loads((tmp_path / "half" / "1" / "assets.extra" / "compression.json").read_text())
+    found = sparsity_of(pruned)
+    assert results["sparsity"] == found
+    kernels = [v.numpy() for v in pruned.outputs.loaded.variables if v.shape.rank == 4 and v.shape[2] >= 8]
+    assert kernels and all(np.mean(kernel == 0) == pytest.approx(0.6, abs=0.01) for kernel in kernels)
+    first = [v.numpy() for v in pruned.outputs.loaded.variables if v.shape.rank == 4 and v.shape[2] < 8]
+    assert not any((kernel == 0).any() for kernel in first)
+    before, after = results["variants"]
+    assert after["zip_bytes"] < 0.8 * before["zip_bytes"]
+    code, _, err = call(f"--model={model}", "--compress=prune:0.3", "--compress.output=half")
+    assert code == 2 and "other settings of --compress" in err
+
+
+@pytest.mark.slow
+def test_a_student_learns_from_the_model(call, model, tmp_path):
+    code, out, err = call(
+        f"--model={model}", "--compress=distill", "--compress.student=tiny:conv", "--compress.max_drop=1",
+        "--compress.epochs=2", "--compress.image_size=20", "--compress.output=student",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert "The teacher answers" in out
+    student = Servable.load(tmp_path / "student")
+    assert student.preprocessors["trunk"].size == 20
+    assert "teacher" not in json.dumps(student.describe())
+
+
+def test_a_bundle_that_does_not_know_its_data_is_refused(tmp_path):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "saved_model.pb").touch()
+    with pytest.raises(UserError, match=r"does not say what it was trained on"):
+        _subject.load(str(tmp_path), data=None, trust=(), offline=True, console=Console(quiet=True))
+
+
+def test_packages_that_a_bundle_names_need_trust(tmp_path):
+    extra = tmp_path / "1" / "assets.extra"
+    extra.mkdir(parents=True)
+    (tmp_path / "1" / "saved_model.pb").touch()
+    (extra / "experiment.flags").write_text("--task=image_classification\n--data=evil.data:x\n--backbone=tiny:conv\n")
+    with pytest.raises(UserError, match="add --trust=evil"):
+        _subject.load(str(tmp_path), data=None, trust=(), offline=True, console=Console(quiet=True))
+
+
+@pytest.mark.parametrize(
+    ("way", "says"),
+    [
+        ("quantize:int4", "write quantize:int8"),
+        ("prune:1", "above 0 and below 1"),
+        ("prune:half", "above 0 and below 1"),
+        ("distill:tiny", "--compress.student"),
+        ("shrink", "there are distill, prune, quantize"),
+    ],
+)
+def test_ways_that_are_not_there(call, way, says):
+    code, _, err = call("--model=nowhere", f"--compress={way}")
+    assert code == 2 and says in err
+
+
+def test_the_cubic_schedule():
+    shares = [float(cubic(tf.constant(step), sparsity=0.8, until=100)) for step in (0, 50, 100, 200)]
+    np.testing.assert_allclose(shares, [0.0, 0.8 * (1 - 0.125), 0.8, 0.8], rtol=1e-6)
+
+
+def test_the_quantile_is_of_all_magnitudes():
+    values = tf.constant([[4.0, 1.0], [3.0, 2.0]])
+    assert float(quantile(values, tf.constant(0.5))) == 2.0
+    assert float(quantile(values, tf.constant(0.0))) == -1.0
+
+
+def test_soft_targets():
+    teacher, student = tf.constant([[2.0, 0.0], [0.0, 0.0]]), tf.constant([[0.0, 1.0], [0.0, 0.0]])
+    for kind in ("single", "multi", "values"):
+        np.testing.assert_allclose(soft_losses(teacher, teacher, kind=kind, temperature=3.0), 0.0, atol=1e-5)
+        assert soft_losses(student, teacher, kind=kind, temperature=3.0)[0] > 0.1
+    p, q = (np.exp(x / 3) / np.exp(x / 3).sum() for x in (np.array([2.0, 0.0]), np.array([0.0, 1.0])))
+    expected = 9 * np.sum(p * np.log(p / q))
+    np.testing.assert_allclose(soft_losses(student, teacher, kind="single", temperature=3.0)[0], expected, rtol=1e-5)
+
+
+def test_the_gate_is_about_the_direction_of_the_metric():
+    row = {"metrics": {"m": {"value": 0.5}}}
+    results = {"primary": "m", "split": "test", "variants": [row, row], "max_drop": 0.01}
+    _results.check_drop({**results, "drop": 0.01})
+    _results.check_drop({**results, "drop": -0.3})
+    for drop in (0.02, float("nan")):
+        with pytest.raises(GateError):
+            _results.check_drop({**results, "drop": drop})
+
+
+def test_options_are_checked():
+    with pytest.raises(ValueError, match="temperature"):
+        Options(temperature=0)
+    assert Path(Options().output) == Path()

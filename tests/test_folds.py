@@ -1,0 +1,117 @@
+"""Cross-validation: each picture is predicted by the one run that has not seen it."""
+
+import csv
+import json
+
+import pytest
+
+from tfpt import folds, run
+from tfpt.console import Console
+from tfpt.errors import GateError, UserError
+from tfpt.evaluation.predictions import read_predictions
+
+
+def experiment(folder, pictures, **groups):
+    """Three folds of a head alone."""
+    from tfpt import keywords
+
+    options = {
+        "folds": 3,
+        "image_size": 16,
+        "batch_size": 8,
+        "head_epochs": 1,
+        "epochs": 0,
+        "augment": "none",
+        **groups,
+    }
+    output = {"name": "cv", "run_dir": str(folder / "run"), "model_dir": str(folder / "models")}
+    return keywords.experiment_from_kwargs(
+        task="image_classification", data=f"folder:{pictures}", backbone="tiny:conv", output=output, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def validated(pictures, fit, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("folds")
+    return cross_validate(experiment(folder, pictures))
+
+
+def cross_validate(wanted):
+    console = Console(quiet=True)
+    return folds.fit_folds(wanted, fit=lambda one: run.fit_experiment(one, console=console), console=console)
+
+
+def test_every_picture_is_predicted_once_by_a_model_that_has_not_seen_it(validated, pictures):
+    rows = read_predictions(validated.folder / "predictions.csv")
+    names = {str(file.relative_to(pictures)) for file in pictures.rglob("*.png")}
+    assert len(rows) == len(names) == validated.metrics["examples"]["test"]
+    assert {row.name for row in rows} == names
+    for fold in range(3):
+        with open(validated.folder / f"fold-{fold}" / "splits.csv", encoding="utf-8") as file:
+            tested = {row["name"] for row in csv.DictReader(file) if row["split"] == "test"}
+        own = {row.name: row for row in rows if row.split == f"fold-{fold}"}
+        assert set(own) == tested
+        alone = read_predictions(validated.folder / f"fold-{fold}" / "predictions.csv")
+        for row in alone:
+            if row.split == "test":
+                assert (own[row.name].scores, own[row.name].correct) == (row.scores, row.correct)
+
+
+def test_mean_and_spread_are_those_of_the_folds(validated):
+    found = json.loads((validated.folder / "metrics.json").read_text())
+    assert found["folds"] == 3 and found["test"] == validated.metrics["test"]
+    values = [found["runs"][str(fold)]["test"]["accuracy"]["value"] for fold in range(3)]
+    accuracy = found["test"]["accuracy"]
+    mean = sum(values) / 3
+    assert accuracy["value"] == pytest.approx(mean)
+    assert (accuracy["low"], accuracy["high"]) == (min(values), max(values))
+    assert accuracy["deviation"] == pytest.approx((sum((v - mean) ** 2 for v in values) / 2) ** 0.5)
+    assert validated.model_folder is None
+    assert not (validated.folder.parent / "models").exists()
+
+
+def test_again_it_trains_nothing(validated, pictures):
+    before = {file: file.stat().st_mtime_ns for file in validated.folder.glob("fold-*/metrics.json")}
+    again = cross_validate(experiment(validated.folder.parent, pictures))
+    assert again.metrics["test"] == validated.metrics["test"]
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+def test_what_is_required_is_required_of_the_mean(validated, pictures):
+    with pytest.raises(GateError, match="accuracy"):
+        cross_validate(experiment(validated.folder.parent, pictures, require="accuracy>=1.1"))
+
+
+def test_seeds_and_folds_exclude_each_other(tmp_path, pictures):
+    with pytest.raises(UserError, match=r"--input\.fold=all trains 3 times already; leave --train\.seeds out"):
+        cross_validate(experiment(tmp_path, pictures, seeds=(0, 1)))
+
+
+def test_text_that_looks_like_a_number_stays_text(tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_text('"name","split","label","score:1"\n"1","test","0",0.5\n"2","train","1",1\n"3\r","test","\udcfc",1e-05\n',
+                    encoding="utf-8", errors="surrogateescape")  # fmt: skip
+    folds.write_out_of_fold([file, file], tmp_path / "b.csv")
+    found = (tmp_path / "b.csv").read_bytes().decode("utf-8", "surrogateescape")
+    rows = '"1","fold-0","0",0.5\n"3\r","fold-0","\udcfc",1e-05\n'
+    assert found == '"name","split","label","score:1"\n' + rows + rows.replace("fold-0", "fold-1")
+    folds.write_out_of_fold([file, tmp_path / "none.csv"], tmp_path / "c.csv")
+    assert not (tmp_path / "c.csv").exists()
+
+
+def test_fit_goes_through_all_folds_and_says_so(fit, pictures, tmp_path, capsys):
+    run_of_all = fit(tmp_path, data=f"folder:{pictures}", epochs=0, folds=2, limit=24)
+    assert run_of_all.metrics["folds"] == 2
+    run.tell(run_of_all, Console())
+    said = capsys.readouterr().out
+    assert "range over 2 folds" in said and "fold-*/report.html" in said
+    with pytest.raises(UserError, match=r"--input\.folds=2: cross-validation has no model to export"):
+        run.export_experiment(run_of_all.experiment, console=Console(quiet=True))
+    metrics = json.loads((run_of_all.folder / "fold-0" / "metrics.json").read_text())
+    assert metrics["limit"] == 24
+    assert "this is a first try" in (run_of_all.folder / "fold-0" / "report.html").read_text(encoding="utf-8")
+    from tfpt import compare_runs
+
+    members, _ = compare_runs.find_runs([run_of_all.folder])
+    (row,) = compare_runs.compare(members).rows
+    assert (row.name, len(row.runs)) == ("run", 2)

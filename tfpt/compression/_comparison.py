@@ -1,0 +1,126 @@
+"""What a smaller model costs: the metric, the size and the latency, before and after."""
+
+import dataclasses
+import io
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfpt import formats
+from tfpt.compression._subject import Subject
+from tfpt.console import Console
+from tfpt.evaluation.scoring import Scores, score
+from tfpt.formats import _fresh_process
+from tfpt.serving.servable import INPUTS, Servable, unnamed
+
+BATCH_SIZES = (1, 32)
+THREADS = (1, 2)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One form of the model.
+
+    Attributes:
+        name: in the table.
+        format: that reads it.
+        file: the file, or the version folder.
+        subject: the model that answers from it, with its data.
+    """
+
+    name: str
+    format: str
+    file: Path
+    subject: Subject
+
+
+def through_file(servable: Servable, format: str, file: Path, *, threads: int) -> Servable:
+    """Returns a loaded servable whose outputs come from a file instead of the bundle.
+
+    Args:
+        servable: loaded from the bundle that the file was made of.
+        format: of the file.
+        file: the file.
+        threads: CPU threads.
+    """
+    run = formats.find(format).open(file, threads=threads)
+    specs = servable.outputs.loaded.signatures["outputs"].structured_outputs  # type: ignore[attr-defined]
+    names = sorted(specs)
+
+    def outputs(inputs: Any) -> Any:
+        named = inputs if isinstance(inputs, dict) else {INPUTS: inputs}
+
+        def of_file(*values: np.ndarray) -> list[np.ndarray]:
+            found = run(dict(zip(named, values, strict=True)))
+            return [found[name] for name in names]
+
+        found = tf.numpy_function(of_file, list(named.values()), [specs[name].dtype for name in names])
+        length = tf.shape(next(iter(named.values())))
+        made = {}
+        for name, value in zip(names, found, strict=True):
+            shape = specs[name].shape
+            if shape.rank > 1 and shape[1] is None:  # a file may have made texts longer
+                value = value[:, : length[1]]
+            made[name] = tf.ensure_shape(value, shape)
+        return unnamed(made)
+
+    return dataclasses.replace(servable, outputs=outputs)
+
+
+def scores_of(variant: Variant, *, console: Console) -> Scores:
+    """Scores a variant on the split that models are measured on."""
+    subject = variant.subject
+    name, examples = subject.measured
+    return score(
+        subject.servable, subject.prepared, examples, console=console, what=f"Measuring {variant.name} on {name}"
+    )
+
+
+def sizes_of(variant: Variant) -> dict[str, int]:
+    """Returns the bytes of what is loaded to answer, and of the same in a zip file."""
+    files = [variant.file] if variant.file.is_file() else list(_program_and_variables(variant.file))
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in files:
+            archive.write(file, file.name)
+    return {"bytes": sum(file.stat().st_size for file in files), "zip_bytes": len(zipped.getvalue())}
+
+
+def _program_and_variables(bundle: Path) -> Iterable[Path]:
+    yield bundle / "saved_model.pb"
+    yield from (
+        file for folder in ("variables", "assets") for file in sorted((bundle / folder).rglob("*")) if file.is_file()
+    )
+
+
+def latencies_of(variant: Variant, *, seconds: float) -> list[dict[str, float | int]]:
+    """Times a variant in fresh processes, from the host half's numbers to the outputs; what decodes and tokenises is left out.
+
+    Returns:
+        `threads`, `batch`, `runs`, `p50_ms`, `p99_ms` for each number of threads and each batch size.
+    """
+    subject = variant.subject
+    _, examples = subject.measured
+    inputs = next(subject.batches(examples[: max(BATCH_SIZES)], batch_size=max(BATCH_SIZES)))
+    rows: list[dict[str, float | int]] = []
+    for threads in THREADS:
+        for batch in BATCH_SIZES:
+            took = _fresh_process.times(
+                variant.format, variant.file, inputs, batch_size=batch, threads=threads, seconds=seconds
+            )
+            p50, p99 = np.percentile(took, [50, 99]) * 1000
+            rows.append(
+                {"threads": threads, "batch": batch, "runs": len(took), "p50_ms": float(p50), "p99_ms": float(p99)}
+            )
+    return rows
+
+
+def changed_share(before: Scores, after: Scores) -> float | None:
+    """Returns the share of examples with another class than before; None where answers are no scores of classes."""
+    if "scores" not in before.kept or "scores" not in after.kept:
+        return None
+    return float(np.mean(before.kept["scores"].argmax(-1) != after.kept["scores"].argmax(-1)))

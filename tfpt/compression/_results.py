@@ -1,0 +1,137 @@
+"""What a compression came to: results.json, a card, and a table for the console."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfpt import __version__
+from tfpt.compression import Options
+from tfpt.compression._comparison import Variant, changed_share, latencies_of, scores_of, sizes_of
+from tfpt.console import Console, table_text
+from tfpt.errors import GateError
+from tfpt.evaluation.environment import environment
+from tfpt.evaluation.measure import measure
+
+
+def compare(way: str, options: Options, variants: Sequence[Variant], *, console: Console) -> dict[str, Any]:
+    """Measures variants of a model, the first being as it was and the last the one that is published.
+
+    Returns:
+        What results.json holds.
+    """
+    first = variants[0].subject
+    split, _ = first.measured
+    primary = first.servable.task.primary_of(first.servable.state)
+    scores = [scores_of(variant, console=console) for variant in variants]
+    rows: list[dict[str, Any]] = []
+    for variant, scored in zip(variants, scores, strict=True):
+        console.say(f"Timing {variant.name} ...")
+        rows.append(
+            {
+                "name": variant.name,
+                "format": variant.format,
+                **sizes_of(variant),
+                "metrics": measure(variant.subject.servable, scored),
+                "other_class_than_before": changed_share(scores[0], scored),
+                "latency": latencies_of(variant, seconds=options.latency_seconds),
+            }
+        )
+    values = [row["metrics"][primary.name]["value"] for row in (rows[0], rows[-1])]
+    return {
+        "compress": way,
+        "model": str(first.bundle),
+        "data": str(first.experiment.data),
+        "split": split,
+        "examples": len(scores[0].examples),
+        "primary": primary.name,
+        "higher_is_better": primary.higher_is_better,
+        "drop": (values[0] - values[1]) * (1 if primary.higher_is_better else -1),
+        "max_drop": options.max_drop,
+        "variants": rows,
+        "environment": environment(),
+    }
+
+
+def check_drop(results: Mapping[str, Any]) -> None:
+    """Raises GateError when the primary metric fell by more than `--compress.max_drop`."""
+    if not results["drop"] <= results["max_drop"] + 1e-9:
+        before, after = (
+            row["metrics"][results["primary"]]["value"] for row in (results["variants"][0], results["variants"][-1])
+        )
+        raise GateError(
+            f"--compress.max_drop={results['max_drop']:g}: {results['primary']} on {results['split']} went from {before:.4f} to "
+            f"{after:.4f}, {results['drop']:.4f} worse; nothing was published."
+        )
+
+
+def tell(results: Mapping[str, Any], console: Console) -> None:
+    """Shows the table, and in a sentence what was gained and lost."""
+    console.say(table(results))
+    first, last = results["variants"][0], results["variants"][-1]
+    changed = last["other_class_than_before"]
+    console.say(
+        f"{results['examples']} {results['split']} examples, 95 % intervals; latencies in milliseconds, p50 / p99, from decoded pictures or tokens on. "
+        f"{first['bytes'] / last['bytes']:.1f} times smaller than the SavedModel"
+        + ("." if changed is None else f"; {changed:.1%} of the examples get another class than before.")
+    )
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """Returns a line for each variant."""
+    primary = results["primary"]
+    headers = ["model", "MB", "zip MB", primary, "95 %"]
+    headers += [f"batch {row['batch']}, {row['threads']} thr." for row in results["variants"][0]["latency"]]
+    lines = []
+    for row in results["variants"]:
+        found = row["metrics"][primary]
+        ends = "" if found["low"] is None else f"{found['low']:.4f} to {found['high']:.4f}"
+        times = [f"{one['p50_ms']:.1f} / {one['p99_ms']:.1f}" for one in row["latency"]]
+        sizes = [f"{row[size] / 1e6:.2f}" for size in ("bytes", "zip_bytes")]
+        lines.append([row["name"], *sizes, f"{found['value']:.4f}", ends, *times])
+    return table_text(headers, lines)
+
+
+def write(results: Mapping[str, Any], variant: Variant, folder: Path) -> None:
+    """Writes results.json, labels.txt and model_card.md beside a file.
+
+    Args:
+        results: as `compare` returned them.
+        variant: that is published.
+        folder: where the file is.
+    """
+    subject = variant.subject
+    (folder / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False), encoding="utf-8")
+    classes = subject.servable.state.get("classes", ())
+    if classes:
+        (folder / "labels.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+    inputs = next(subject.batches(subject.measured[1][:1], batch_size=1))
+    pictures = [name for name, values in inputs.items() if values.dtype.name == "uint8"]
+    said = {
+        name: f"float32 [batch, {', '.join(map(str, values.shape[1:]))}], red, green, blue from 0 to 255, resized as the model's preprocessor does"
+        if name in pictures
+        else f"{values.dtype.name} [batch, {_size(subject, name)}, {values.shape[-1]}]: token id + 1 and number of the text, zeros behind"
+        for name, values in inputs.items()
+    }
+    lines = [
+        f"# {subject.name}, {results['compress']}",
+        "",
+        f"Made with tfpt {__version__} of {subject.bundle}.",
+        "",
+        *(f"- Input `{name}`: {what}." for name, what in said.items()),
+        "- Outputs: `outputs` as the SavedModel's signature of that name, and, for classes, their `scores`, in the order of labels.txt.",
+        "",
+        f"## Measured on {results['split']}",
+        "",
+        "```",
+        table(results),
+        "```",
+        "",
+        f"Timed on {results['environment'].get('cpu', 'this machine')}; another machine has other times.",
+    ]
+    (folder / "model_card.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _size(subject: Any, name: str) -> int:
+    preprocessors = subject.servable.preprocessors
+    return preprocessors.get(name, next(iter(preprocessors.values()))).size

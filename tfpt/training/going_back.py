@@ -1,0 +1,81 @@
+"""Back to the last checkpoint: past batches on which the loss blew up, or in smaller parts where one did not fit."""
+
+import dataclasses
+
+from tfpt.config import Train
+from tfpt.console import Console
+from tfpt.errors import UserError
+from tfpt.training import blow_up, checkpoints
+from tfpt.training.blow_up import BlowUpError
+from tfpt.training.checkpoints import Checkpoints
+from tfpt.training.memory import more_parts
+from tfpt.training.progress import Progress, to_progress
+from tfpt.training.stage import Hooks, Stage, row_of
+from tfpt.training.strategies import Together
+
+
+def recover(
+    found: BlowUpError,
+    stage: Stage,
+    progress: Progress,
+    options: Train,
+    saver: Checkpoints,
+    console: Console,
+    hooks: Hooks,
+) -> None:
+    """Goes back to the last good checkpoint of the stage, past the batches between, with a lower learning rate.
+
+    Raises:
+        UserError: there is no such checkpoint, or the loss blew up too often.
+    """
+    saved = saver.latest(console=console)
+    good = saved is not None and saved.state["stage"] == progress.stage
+    after = blow_up.skip_past(found, progress, saved.state, options) if saved and good else None
+    if saved is None or after is None:
+        often = f" again, after {progress.recoveries} recoveries," if progress.recoveries else ""
+        raise UserError(
+            f"{found.reason[0].upper()}{found.reason[1:]}{often} in stage {stage.name} near step {found.step}: "
+            f"lower --optim.learning_rate={stage.updates.schedule.peak:g}, or keep --optim.clip_norm above 0."
+        )
+    checkpoints.restore(saved.folder, stage.variables())
+    stage.updates.slow_down(blow_up.RATE_FACTOR)
+    back_to = saved.state["step"]
+    progress.become(after)
+    saver.forget_after((progress.stage, saved.state["total_steps"]))
+    values = {"reason": found.reason, "back_to": back_to}
+    row = row_of(stage, progress, split="recovery", values=values)
+    progress.history.append(row)
+    hooks.begin(progress.history)  # the rows of what is undone are gone
+    console.warn(blow_up.recovery_notes([row])[0])
+    saver.save(progress.order, stage.variables(), dataclasses.asdict(progress))
+
+
+def divide(
+    stage: Stage,
+    progress: Progress,
+    options: Train,
+    saver: Checkpoints,
+    console: Console,
+    hooks: Hooks,
+    together: Together,
+) -> None:
+    """Goes back to the last checkpoint, from where each batch goes through the model in twice as many parts.
+
+    Raises:
+        UserError: it cannot be divided further.
+    """
+    parts = progress.accumulate or options.accumulate
+    parts = more_parts(stage.plan, accumulate=parts, replicas=together.replicas, workers=together.workers)
+    saved = saver.latest(console=console)
+    if saved is None or saved.state["stage"] != progress.stage:
+        raise UserError(f"Out of memory: write --train.accumulate={parts}.")
+    checkpoints.restore(saved.folder, stage.variables())
+    progress.become(to_progress(saved.state))
+    progress.accumulate = parts
+    saver.forget_after(progress.order)
+    hooks.begin(progress.history)
+    console.warn(
+        f"Out of memory: each batch goes through the model in {parts} parts from here. Updates stay the same (but for batch "
+        f"normalisation that trains, which sees a part at a time); --train.accumulate={parts} says so from the start."
+    )
+    saver.save(progress.order, stage.variables(), dataclasses.asdict(progress))
