@@ -17,6 +17,8 @@ _KINDS = {
     "backbones": "backbone",
     "augment": "augment",
     "trackers": "tracker",
+    "formats": "format",
+    "compressions": "compress",
     "weights": "weights",
 }
 """What a user writes -> the registry's kind; weights have a catalogue of their own."""
@@ -36,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def entries(kind: str) -> list[dict[str, Any]]:
-    """Returns what there is of a kind (`tasks`, `data`, `backbones`, `augment`, `trackers`, `weights`), as plain values."""
+    """Returns what there is of a kind (`tasks`, `data`, ...), as plain values."""
     if kind == "weights":
         from tfpt.weights.catalogue import CATALOGUE
 
