@@ -241,12 +241,12 @@ def test_a_preset_that_cannot_be_had(monkeypatch):
 
 
 def test_offline_only_what_is_kept_is_read(monkeypatch, tmp_path):
-    import kagglehub.config
+    import kagglehub
     from keras_hub.src.utils import preset_utils
 
     monkeypatch.setenv("TFPT_OFFLINE", "1")
     monkeypatch.setattr(kagglehub.config, "get_cache_folder", lambda: str(tmp_path))
-    monkeypatch.setattr(preset_utils, "get_file", lambda *_: pytest.fail("the network was used"))
+    monkeypatch.setattr(kagglehub, "model_download", lambda *_: pytest.fail("the network was used"))
     with pytest.raises(UserError, match=r"config.json is not on this machine.*TFPT_OFFLINE"):
         Kerashub("bert_tiny_en_uncased").spec()
     save(tmp_path / "Bert", "Bert", TEXT["Bert"][1])

@@ -108,13 +108,13 @@ def test_entities_are_printed_as_words(tagger, capsys):
 
 def test_lines_of_a_file_are_tagged(tagger, capsys, tmp_path):
     file = tmp_path / "new.txt"
-    file.write_text("then (Anna Vogt), saw Graburg.\n\nnobody\n")
+    file.write_text("then (Anna Vogt), saw Graburg.\n\nthen saw\n")
     code, printed = call(capsys, predict, f"--model={tagger.run.model_folder}", file, "--predict.format=csv")
     assert code == 0
     first, second = list(csv.DictReader(printed.splitlines()))
     assert (first["path"], first["label1"], first["label2"]) == (f"{file}:1", "PER Anna Vogt", "LOC Graburg")
     assert (second["path"], second["label1"]) == (f"{file}:3", "")
-    frame = pandas.DataFrame({"text": ["Anna Vogt saw Graburg", "nobody"], "other": [1, 2]})
+    frame = pandas.DataFrame({"text": ["Anna Vogt saw Graburg", "then saw"], "other": [1, 2]})
     assert tagger.run.predict(frame)["label"].tolist() == [[b"PER", b"LOC"], [b"", b""]]
 
 

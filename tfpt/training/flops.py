@@ -95,8 +95,14 @@ def of_an_element(
 
 
 def _all_ops(graph: Any) -> Iterator[tf.Operation]:
-    """Yields the operations of a graph and of the functions it calls; a loop's body counts once."""
-    for op in graph.get_operations():
+    """Yields the operations that a graph's outputs need, and those of the functions it calls; a loop's body counts once."""
+    waiting = [tensor.op for tensor in graph.outputs]
+    seen = set(waiting)
+    while waiting:
+        op = waiting.pop()
+        before = {*(tensor.op for tensor in op.inputs), *op.control_inputs} - seen
+        seen |= before
+        waiting.extend(before)
         yield op
         for name in ("f", "then_branch", "else_branch", "body"):
             if name in op.node_def.attr and op.node_def.attr[name].func.name:
@@ -119,6 +125,7 @@ def _size(tensor: tf.Tensor) -> int:
 
 def _matmul(op: tf.Operation) -> int:
     transposed = any(op.node_def.attr[name].b for name in ("transpose_a", "adj_x"))
+    _size(op.inputs[0])
     return _size(op.outputs[0]) * int(op.inputs[0].shape[-2 if transposed else -1])
 
 
@@ -142,20 +149,21 @@ def _einsum(op: tf.Operation) -> int:
 
 def _convolution(op: tf.Operation) -> int:
     """Each value of the output is made of a filter's window; a depthwise filter sees one channel."""
-    return _size(op.outputs[0]) * _window(op.inputs[1].shape, depthwise=op.type.startswith("Depthwise"))
+    return _size(op.outputs[0]) * _window(op.inputs[1], depthwise=op.type.startswith("Depthwise"))
 
 
 def _input_gradient(op: tf.Operation) -> int:
-    return _size(op.inputs[2]) * _window(op.inputs[1].shape, depthwise=op.type.startswith("Depthwise"))
+    return _size(op.inputs[2]) * _window(op.inputs[1], depthwise=op.type.startswith("Depthwise"))
 
 
 def _filter_gradient(op: tf.Operation) -> int:
     """The filter's shape is that of the result; each value of the output's gradient meets a window again."""
-    return _size(op.inputs[2]) * _window(op.outputs[0].shape, depthwise=op.type.startswith("Depthwise"))
+    return _size(op.inputs[2]) * _window(op.outputs[0], depthwise=op.type.startswith("Depthwise"))
 
 
-def _window(shape: tf.TensorShape, *, depthwise: bool) -> int:
-    return math.prod(shape.as_list()[: -2 if depthwise else -1])
+def _window(kernel: tf.Tensor, *, depthwise: bool) -> int:
+    _size(kernel)
+    return math.prod(kernel.shape.as_list()[: -2 if depthwise else -1])
 
 
 _COUNTED: dict[str, Callable[[tf.Operation], int]] = {
