@@ -1,7 +1,10 @@
 """Cross-validation: each picture is predicted by the one run that has not seen it."""
 
 import csv
+import dataclasses
 import json
+import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -85,6 +88,36 @@ def test_what_is_required_is_required_of_the_mean(validated, pictures):
 def test_seeds_and_folds_exclude_each_other(tmp_path, pictures):
     with pytest.raises(UserError, match=r"--input\.fold=all trains 3 times already; leave --train\.seeds out"):
         cross_validate(experiment(tmp_path, pictures, seeds=(0, 1)))
+
+
+def test_folds_of_different_data_are_not_put_together(validated, tmp_path):
+    folders = [tmp_path / f"fold-{fold}" for fold in range(3)]
+    for folder in folders:
+        folder.mkdir()
+        shutil.copy(validated.folder / folder.name / "splits.csv", folder)
+    folds._check_same_data(folders)
+    lines = (folders[0] / "splits.csv").read_text().splitlines(keepends=True)
+    (folders[0] / "splits.csv").write_text("".join(lines[:-1]))
+    with pytest.raises(UserError, match=r"The data is not what it was when .*fold-0 was trained"):
+        folds._check_same_data(folders)
+
+
+def test_several_workers_train_one_run(tmp_path, pictures, monkeypatch):
+    together = SimpleNamespace(workers=2, is_chief=True)
+    monkeypatch.setattr("tfpt.training.strategies.start", lambda options: together)
+    with pytest.raises(UserError, match=r"--input\.fold=all trains several runs, and several workers train one"):
+        run.fit_experiment(experiment(tmp_path, pictures), console=Console(quiet=True))
+    with pytest.raises(UserError, match=r"--train\.seeds trains several runs"):
+        run.fit_experiment(experiment(tmp_path, pictures, folds=0, seeds=(0, 1)), console=Console(quiet=True))
+
+
+def test_folds_that_were_begun_are_a_run(tmp_path, pictures):
+    (tmp_path / "run" / "fold-0").mkdir(parents=True)
+    (tmp_path / "run" / "fold-0" / "status.json").write_text('{"state": "interrupted"}')
+    wanted = experiment(tmp_path, pictures)
+    wanted = dataclasses.replace(wanted, output=dataclasses.replace(wanted.output, if_exists="fail"))
+    with pytest.raises(UserError, match=r"--output\.if_exists=fail, and .* holds a run"):
+        run.fit_experiment(wanted, console=Console(quiet=True))
 
 
 def test_text_that_looks_like_a_number_stays_text(tmp_path):

@@ -1,10 +1,14 @@
 """`tfpt launch` with programs that end as they are told; the real thing is in tests/survival."""
 
+import os
+import signal
 import sys
+import threading
+import time
 
 import pytest
 
-from tfpt import launch
+from tfpt import app, launch
 
 WORKER = """
 import os, sys, time
@@ -67,6 +71,18 @@ def test_the_tries_are_bounded(start):
 def test_a_mistake_is_not_tried_again(start, code):
     found, times, _ = start(f"{code},hang")
     assert (found, times) == (code, [1, 1])
+
+
+def test_what_is_stopped_itself_starts_nothing_again(start, tmp_path):
+    def stop():
+        while not all((tmp_path / k).is_file() and (tmp_path / k).read_text() for k in "01"):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
+    code, times, printed = start("hang,hang;0,0")
+    assert (code, times) == (app.PREEMPTED, [1, 1])
+    assert "started again" not in printed.out
 
 
 def test_only_training_is_launched(capsys):

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import random
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -85,6 +86,24 @@ def test_files_and_bytes_are_answered(trained, pictures, tmp_path):
 def test_another_experiment_in_the_same_folder_is_refused(trained, fit, pictures):
     with pytest.raises(UserError, match=r"other settings \(.*train.epochs"):
         fit(trained.folder.parent, data=f"folder:{pictures}", epochs=3)
+
+
+def test_a_flag_that_came_later_had_its_default_then(trained, tmp_path):
+    lines = (trained.folder / "experiment.flags").read_text().splitlines()
+    (tmp_path / "experiment.flags").write_text(
+        "\n".join(line for line in lines if "input.intensity" not in line) + "\n"
+    )
+    RunFolder(tmp_path).check_same(trained.experiment)
+    options = dataclasses.replace(trained.experiment.input, intensity="full")
+    with pytest.raises(UserError, match=r"other settings \(input\.intensity\)"):
+        RunFolder(tmp_path).check_same(dataclasses.replace(trained.experiment, input=options))
+
+
+def test_a_metric_that_is_not_defined_is_said(trained, capsys):
+    nothing = {"value": None, "low": None, "high": None}  # as metrics.json has it
+    metrics = {**trained.metrics, "test": {**trained.metrics["test"], "pearson": nothing}}
+    tfpt.run.tell(dataclasses.replace(trained, metrics=metrics), tfpt.console.Console())
+    assert re.search(r"test pearson +not defined on these examples", capsys.readouterr().out)
 
 
 REFUSED = {"require": "accuracy>1", "precision": "bfloat16"}

@@ -27,6 +27,16 @@ def test_mean_and_range_are_those_of_the_runs():
     }
 
 
+def test_what_is_not_a_number_in_one_run_has_no_mean_and_wins_nothing():
+    none, of_one = metrics(0.5), metrics(1.0)
+    none["test"]["m"]["value"] = none["validation"]["m"]["value"] = None  # as metrics.json has it
+    of_one["test"]["of one run"] = {"value": 1.0}
+    found = seeds.spread([of_one, none])
+    assert found["test"] == {"m": {"value": None, "low": None, "high": None, "deviation": None}}
+    assert seeds.best_seed({4: none, 2: metrics(-0.5)}) == 2
+    assert seeds.best_seed({4: none, 2: metrics(0.5, higher=False)}) == 2
+
+
 @pytest.mark.parametrize("publish", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_several_seeds_train_several_runs_and_export_the_best(fit, pictures, tmp_path, publish):
     options = {"data": f"folder:{pictures}", "epochs": 0, "seeds": (0, 3), "publish": publish}

@@ -5,6 +5,7 @@ request, without the network, on each installed engine. The batching that Tensor
 """
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,7 +83,7 @@ def _benchmark(parsed: flags.Parsed, console: Console) -> None:
     from tfpt.serving.servable import Servable
 
     servable = Servable.load(model, trust=parsed.trust)
-    raw = _examples(parsed, servable)
+    raw = _examples(parsed, servable, console)
     console.say("Starting a fresh process ...")
     started = latency.start(servable, raw[0])
     rows = _measure(parsed, servable, raw, console)
@@ -101,11 +102,10 @@ def _benchmark(parsed: flags.Parsed, console: Console) -> None:
         print(json.dumps(results))
 
 
-def _examples(parsed: flags.Parsed, servable: "Servable") -> list[dict[str, bytes]]:
-    """Returns raw examples by input name: of the data where it is given, else synthetic ones."""
-    from tfpt.evaluation.measure import raw_examples
+def _examples(parsed: flags.Parsed, servable: "Servable", console: Console) -> list[dict[str, bytes]]:
+    """Returns raw examples by input name: those of the data that can be answered where it is given, else synthetic ones."""
     from tfpt.preprocessors import distinct
-    from tfpt.serving import synthetic
+    from tfpt.serving import answers, asked, synthetic
 
     options, preprocessors = parsed.options["benchmark"], distinct(servable.preprocessors)
     if parsed.data is None:
@@ -118,7 +118,15 @@ def _examples(parsed: flags.Parsed, servable: "Servable") -> list[dict[str, byte
             raise UserError(f"--data={parsed.data} has no {missing[0]}, which the model takes.")
         if not info.size:
             raise UserError(f"--data={parsed.data} holds no example.")
-        made = raw_examples(source, range(min(options.examples, info.size)), preprocessors)
+        first = list(itertools.islice(asked.of_source(source, servable.features()), options.examples))
+        found = answers.answer_batch(servable, first)
+        made = [raw for (_, raw), answer in zip(first, found, strict=True) if not answer.error]
+        if not made:
+            raise UserError(f"--data={parsed.data}: none of its first {len(first)} examples can be answered.")
+        if len(made) < len(first):
+            console.warn(
+                f"{len(first) - len(made)} of the first {len(first)} examples cannot be answered: they are left out."
+            )
     return [servable.by_input(one) for one in made]
 
 
@@ -130,10 +138,12 @@ def _measure(
     from tfpt.server import latency, options
     from tfpt.server.engine import TENSORFLOW, put_on_engine
     from tfpt.server.model import Model
+    from tfpt.server.refusal import Refusal
 
     own, runtime = parsed.options["benchmark"], parsed.options["runtime"]
     most = max(own.batch_sizes)
-    model = Model(servable, options.Options(batch_size=most, queue=max(1000, most), max_megapixels=1e6))
+    limits = options.Options(batch_size=most, queue=max(1000, most), max_megapixels=1e6, max_text_length=2**40)
+    model = Model(servable, limits)
     names = candidates(runtime.engine, precision=runtime.engine_precision)
     rows = []
     plain = model.runner
@@ -149,7 +159,10 @@ def _measure(
                 track.advance(len(own.batch_sizes))
                 continue
             for size in own.batch_sizes:
-                rows.append(latency.measure(model, raw, engine=name, batch_size=size, seconds=own.seconds))
+                try:
+                    rows.append(latency.measure(model, raw, engine=name, batch_size=size, seconds=own.seconds))
+                except Refusal as refusal:
+                    raise UserError(f"--benchmark.batch_sizes={size}: {refusal.sentence}.") from refusal
                 track.advance()
     return rows
 

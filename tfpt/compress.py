@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tfpt import app, flags, registry
+from tfpt import app, flags, registry, writable
 from tfpt.compression import Compression, Options
 from tfpt.config import Experiment
 from tfpt.console import Console
@@ -50,12 +50,14 @@ def _compress(parsed: flags.Parsed, console: Console) -> None:
     way.check_installed()
     app.start_tensorflow(parsed.options["runtime"].threads)
     from tfpt.compression import _subject
+    from tfpt.evaluation.results import as_json
 
     subject = _subject.load(parsed.model, data=parsed.data, trust=parsed.trust, offline=parsed.offline, console=console)
+    writable.check_folder(_folder(way, subject, parsed), flag="--compress.output")
     make = _trained if way.trains else _written
     results = make(way, subject, parsed, console)
     if parsed.json:
-        print(json.dumps(results, indent=1, ensure_ascii=False))
+        print(as_json(results))
 
 
 def _folder(way: Compression, subject: "Subject", parsed: flags.Parsed) -> Path:
@@ -105,13 +107,18 @@ def _trained(way: Compression, subject: "Subject", parsed: flags.Parsed, console
     from tfpt.compression import _results
     from tfpt.compression._comparison import Variant, scores_of
     from tfpt.evaluation.measure import measure
+    from tfpt.evaluation.results import as_json
     from tfpt.serving.servable import EXTRA, Servable
 
     before = Variant(name="before", format="saved_model", file=subject.bundle, subject=subject)
     metrics = measure(subject.servable, scores_of(before, console=console))
     experiment = _published(way, subject, parsed, metrics)
     folder = Path(experiment.output.run_dir)
-    _same_way(folder, {"compress": parsed.compress, **dataclasses.asdict(way.options)})
+    _same_way(folder, {"compress": parsed.compress, "model": _fingerprint(subject), **dataclasses.asdict(way.options)})
+    if not len(subject.splits.test):
+        console.warn(
+            "There is no test split, so --compress.max_drop keeps nothing back: look at the table before using it."
+        )
     try:
         made = run.fit_experiment(
             experiment,
@@ -128,8 +135,8 @@ def _trained(way: Compression, subject: "Subject", parsed: flags.Parsed, console
     )
     results = _results.compare(parsed.compress, way.options, [before, after], console=console)
     results |= way.details(smaller)
-    with atomic_text(made.model_folder / EXTRA / "compression.json") as file:
-        json.dump(results, file, indent=1, ensure_ascii=False)
+    with atomic_text(made.model_folder / EXTRA / "compression.json", errors="surrogateescape") as file:
+        file.write(as_json(results))
     _results.tell(results, console)
     console.say(f"report  {made.folder / 'report.html'}")
     console.say(f"model   {made.model_folder}")
@@ -172,8 +179,21 @@ def _with_given(experiment: Experiment, parsed: flags.Parsed) -> Experiment:
     return dataclasses.replace(experiment, **changed)
 
 
+def _fingerprint(subject: "Subject") -> str:
+    """Returns what tells a model from another of the same name: a student's own flags do not say who taught it."""
+    import hashlib
+
+    from tfpt.serving.servable import DESCRIPTION, EXTRA
+
+    digest = hashlib.sha256((subject.bundle / EXTRA / DESCRIPTION).read_bytes())
+    for file in sorted((subject.bundle / "variables").iterdir()):
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()[:32]
+
+
 def _same_way(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Refuses to go on with a run that was begun with other settings of the compression.
+    """Refuses to go on with a run that was begun with other settings of the compression, or of another model.
 
     Raises:
         UserError: it was.
@@ -186,7 +206,7 @@ def _same_way(folder: Path, settings: Mapping[str, Any]) -> None:
     }
     if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != settings:
         raise UserError(
-            f"{folder} holds a run with other settings of --compress; give another --compress.output, whose name the run takes."
+            f"{folder} holds a run with other settings of --compress or of another --model; give another --compress.output, whose name the run takes."
         )
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_text(file) as opened:

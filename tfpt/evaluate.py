@@ -5,7 +5,6 @@ trained on, only the test split is measured.
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -64,6 +63,7 @@ def _evaluate(parsed: flags.Parsed, console: Console) -> None:
     source.info()  # a mistake in it is told before TensorFlow loads
     app.start_tensorflow(parsed.options["runtime"].threads)
     from tfpt.evaluation.on_data import evaluate, model_name
+    from tfpt.evaluation.results import as_json
     from tfpt.serving.servable import Servable
 
     servable = Servable.load(model, trust=parsed.trust)
@@ -78,7 +78,7 @@ def _evaluate(parsed: flags.Parsed, console: Console) -> None:
         console=console,
     )
     if parsed.json:
-        print(json.dumps(metrics, indent=1, ensure_ascii=False))
+        print(as_json(metrics))
 
 
 def _recorded(bundle: Path | None) -> Path:

@@ -13,6 +13,7 @@ from tfpt.config import Experiment
 from tfpt.console import Console
 from tfpt.errors import UserError
 from tfpt.seeds import SPLITS, spread
+from tfpt.trained_run import numbers
 
 if TYPE_CHECKING:
     from tfpt.run import Run
@@ -51,7 +52,7 @@ def fit_folds(experiment: Experiment, *, fit: Callable[[Experiment], "Run"], con
         A run whose `metrics` hold mean, range and standard deviation.
 
     Raises:
-        UserError: several seeds are asked for as well.
+        UserError: several seeds are asked for as well; or the data has changed since a fold was trained.
         GateError: `--export.require` does not hold for the mean; results are written.
     """
     from tfpt.evaluation.gate import check_requirements, parse_requirements
@@ -65,6 +66,7 @@ def fit_folds(experiment: Experiment, *, fit: Callable[[Experiment], "Run"], con
     for fold in range(count):
         console.say(f"Fold {fold} ({fold + 1} of {count}):")
         runs.append(fit(of_fold(experiment, fold)))
+    _check_same_data([run.folder for run in runs])
     record.write_flagfile(experiment, folder / "experiment.flags")
     found = [run.metrics for run in runs]
     metrics: dict[str, Any] = {
@@ -79,9 +81,29 @@ def fit_folds(experiment: Experiment, *, fit: Callable[[Experiment], "Run"], con
         json.dump(metrics, file, indent=1, ensure_ascii=False)
     if experiment.export.publish:
         console.say("Cross-validation exports no model; the same flags without --input.folds train one.")
-    means = {name: values["value"] for name, values in metrics["test"].items()}
+    means = numbers(metrics["test"])
     check_requirements(parse_requirements(experiment.export.require, list(means)), means)
     return dataclasses.replace(runs[0], folder=folder, experiment=experiment, metrics=metrics, history=[])
+
+
+def _check_same_data(folders: Sequence[Path]) -> None:
+    """Refuses to put folds of different data together: a finished one is not trained again, whatever has become of the data.
+
+    Raises:
+        UserError: it names the folders.
+    """
+    contents = [_contents(folder / "splits.csv") for folder in folders]
+    before = [str(folder) for folder, found in zip(folders, contents, strict=True) if found != contents[-1]]
+    if before:
+        raise UserError(
+            f"The data is not what it was when {', '.join(before)} {'was' if len(before) == 1 else 'were'} trained, so the folds do not "
+            "belong together; remove what is of the old data, or choose another --output.name."
+        )
+
+
+def _contents(file: Path) -> list[tuple[str, str]]:
+    with open(file, encoding="utf-8", errors="surrogateescape", newline="") as lines:
+        return [(row["name"], row["digest"]) for row in csv.DictReader(lines)]
 
 
 def write_out_of_fold(files: Sequence[Path], path: Path) -> None:

@@ -85,6 +85,9 @@ def run_together(arguments: Sequence[str], *, count: int) -> int:
 
     Returns:
         The exit code of the first worker, or of the one that failed; below 0 the signal that ended it.
+
+    Raises:
+        Preempted: SIGTERM came; the workers have got it, too, and time to save.
     """
     addresses = ",".join(f"127.0.0.1:{port}" for port in free_ports(count))
     program, *rest = arguments
@@ -100,7 +103,11 @@ def run_together(arguments: Sequence[str], *, count: int) -> int:
     except Preempted:
         for worker in workers:
             worker.send_signal(signal.SIGTERM)
-        return workers[0].wait(timeout=SECONDS_TO_SAVE)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = workers[0].wait(timeout=SECONDS_TO_SAVE)
+            if code not in AGAIN and code >= 0:  # it came to its end, or to a mistake
+                return code
+        raise  # whoever stops this program wants none of them started again
     finally:
         stop(workers)
 

@@ -61,7 +61,7 @@ def _predict(parsed: flags.Parsed, console: Console) -> int:
     data = None if parsed.flagfile else parsed.data  # that of a flag file is what the model was trained on
     if not model or not (parsed.paths or parsed.text or data):
         raise UserError(
-            'Write --model=saved_models/NAME and the files or folders to answer, --text="..." or --data=....'
+            'Write --model=saved_models/NAME and the files or folders to answer, --text="..." or --data=... (with --model, not with --flagfile).'
         )
     given = {"files": parsed.paths, "--text": parsed.text, "--data": data}
     if sum(map(bool, given.values())) > 1:

@@ -19,7 +19,7 @@ from tfpt.publish import publish
 from tfpt.retracing import no_retracing_notices
 from tfpt.tasks import Task
 from tfpt.trained_run import Run as Run
-from tfpt.trained_run import load_run
+from tfpt.trained_run import load_run, numbers
 from tfpt.trained_run import tell as tell
 from tfpt.weights.fetch import fetch
 
@@ -158,7 +158,11 @@ def fit_experiment(
     if experiment.output.if_exists == "new":
         experiment = free_name(experiment)
     folder = (RunFolder if together.is_chief else Follower)(Path(experiment.output.run_dir))
-    if folder.status() and experiment.output.if_exists == "fail":
+    several = "--input.fold=all" if folds.wanted(experiment) else "--train.seeds" if experiment.train.seeds else ""
+    if several and together.workers > 1:
+        raise UserError(f"{several} trains several runs, and several workers train one; leave one of the two out.")
+    begun = folder.status() or (several and any(folder.path.glob("*/status.json")))
+    if begun and experiment.output.if_exists == "fail":
         raise UserError(f"--output.if_exists=fail, and {folder.path} holds a run; choose another --output.name.")
     if folds.wanted(experiment):
         folder.check_same(experiment)
@@ -276,7 +280,7 @@ def _finished(experiment: Experiment, folder: "RunFolder", console: Console) -> 
     from tfpt.evaluation.gate import check_requirements, parse_requirements
 
     run = load_run(folder.path, experiment)
-    measured = {name: found["value"] for name, found in run.metrics.get("test", {}).items()}
+    measured = numbers(run.metrics.get("test", {}))
     check_requirements(parse_requirements(experiment.export.require, list(measured)), measured)
     console.say(f"This experiment is finished; its results are in {folder.path}.")
     published = run.model_folder.parent if run.model_folder else None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -60,18 +61,28 @@ def best_seed(metrics: Mapping[int, Mapping[str, Any]]) -> int:
         if "validation" not in of_run:
             return 0.0
         value = of_run["validation"][of_run["primary"]]["value"]
+        if value is None:  # not a number
+            return -math.inf
         return value if of_run["higher_is_better"] else -value
 
     return max(metrics, key=goodness)
 
 
-def spread(metrics: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+def spread(metrics: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float | None]]]:
     """Returns, for each split and metric, mean (`value`), smallest and largest (`low`, `high`) over runs, and their standard
-    `deviation` from the mean (that of a sample, n - 1)."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    `deviation` from the mean (that of a sample, n - 1).
+
+    All are None where a run's value is not a number. A metric that not all runs have is left out.
+    """
+    found: dict[str, dict[str, dict[str, float | None]]] = {}
     for split in SPLITS:
         for name in metrics[0].get(split, {}):
+            if not all(name in of_run.get(split, {}) for of_run in metrics):
+                continue
             values = [of_run[split][name]["value"] for of_run in metrics]
+            if None in values:
+                found.setdefault(split, {})[name] = dict.fromkeys(("value", "low", "high", "deviation"))
+                continue
             found.setdefault(split, {})[name] = {
                 "value": sum(values) / len(values),
                 "low": min(values),

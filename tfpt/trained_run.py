@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -190,12 +191,18 @@ def tell(run: Run, console: Console) -> None:
         inside, ends = "seed-*/", f"range over seeds {', '.join(map(str, seeds_of_run))}"
     for name, found in run.metrics.get(split, {}).items():
         interval = "" if found["low"] is None else f"  ({ends}: {found['low']:.4f} to {found['high']:.4f})"
-        console.say(f"{split} {name:<16} {found['value']:.4f}{interval}")
+        value = "not defined on these examples" if found["value"] is None else f"{found['value']:.4f}"
+        console.say(f"{split} {name:<16} {value}{interval}")
     for sentence in cautions(run.metrics):
         console.warn(sentence)
     console.say(f"report  {run.folder / f'{inside}report.html'}")
     if run.model_folder:
         console.say(f"model   {run.model_folder}")
+
+
+def numbers(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Returns metric -> value of a split in metrics.json; NaN for what is null there."""
+    return {name: math.nan if found["value"] is None else found["value"] for name, found in measured.items()}
 
 
 def load_run(folder: Path, experiment: Experiment) -> Run:

@@ -3,15 +3,17 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpt import compress
+from tfpt import compress, flags
 from tfpt.compression import Options, _results, _subject
-from tfpt.compression.distill import soft_losses
-from tfpt.compression.prune import cubic, quantile, sparsity_of
+from tfpt.compression._comparison import changed_share
+from tfpt.compression.distill import Distill, soft_losses
+from tfpt.compression.prune import Prune, cubic, quantile, sparsity_of
 from tfpt.compression.quantize import Quantize
 from tfpt.console import Console
 from tfpt.errors import GateError, UserError
@@ -191,3 +193,73 @@ def test_options_are_checked():
     with pytest.raises(ValueError, match="temperature"):
         Options(temperature=0)
     assert Path(Options().output) == Path()
+
+
+def test_a_run_of_another_model_is_not_gone_on_with(tmp_path):
+    compress._same_way(tmp_path, {"compress": "distill", "model": "1", "max_drop": 0.01})
+    compress._same_way(tmp_path, {"compress": "distill", "model": "1", "max_drop": 0.5})
+    with pytest.raises(UserError, match="or of another --model"):
+        compress._same_way(tmp_path, {"compress": "distill", "model": "2", "max_drop": 0.01})
+
+
+def test_models_of_one_name_are_told_apart(tmp_path):
+    subjects = []
+    for version, weights in (("1", b"a"), ("2", b"b"), ("3", b"a")):
+        (tmp_path / version / "variables").mkdir(parents=True)
+        (tmp_path / version / "assets.extra").mkdir()
+        (tmp_path / version / "assets.extra" / "tfpt.json").write_text("{}")
+        (tmp_path / version / "variables" / "variables.index").write_bytes(weights)
+        subjects.append(SimpleNamespace(bundle=tmp_path / version))
+    first, second, copy = map(compress._fingerprint, subjects)
+    assert first == copy != second
+
+
+def test_an_answer_changes_where_the_threshold_says_so():
+    def scores(**statistics):
+        return SimpleNamespace(statistics={n: np.array(v) for n, v in statistics.items()}, kept={"scores": np.ones(2)})
+
+    assert changed_share(scores(predicted=[0, 1]), scores(predicted=[0, 0])) == 0.5
+    several = changed_share(
+        scores(chosen=[[True, False], [True, True]]), scores(chosen=[[True, False], [False, False]])
+    )
+    assert several == 0.5
+    assert changed_share(scores(target=[0, 1]), scores(target=[0, 1])) is None
+
+
+def test_results_without_a_number_are_json(tmp_path):
+    row = {
+        "name": "m",
+        "bytes": 1,
+        "zip_bytes": 1,
+        "latency": [],
+        "metrics": {"m": {"value": float("nan"), "low": None}},
+    }
+    inputs = {"inputs": np.zeros((1, 4, 4, 3), np.uint8)}
+    subject = SimpleNamespace(
+        servable=SimpleNamespace(state={"classes": ["a"]}),
+        measured=("test", np.arange(1)),
+        batches=lambda examples, *, batch_size: iter([inputs]),
+        name="m",
+        bundle=tmp_path,
+    )
+    results = {"compress": "x", "split": "test", "primary": "m", "variants": [row], "environment": {}}
+    _results.write(results, SimpleNamespace(subject=subject), tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)["variants"][0][
+        "metrics"
+    ] == {"m": {"value": None, "low": None}}
+
+
+def test_pruning_counts_updates_by_examples():
+    train = SimpleNamespace(epochs=5, batch_size=32, steps=0)
+    setting = SimpleNamespace(experiment=SimpleNamespace(train=train, input=SimpleNamespace(tokens_per_batch=100)))
+    with pytest.raises(UserError, match=r"leave --input\.tokens_per_batch=100 out"):
+        Prune("0.5").adapt(setting, None, console=Console(quiet=True))
+
+
+def test_a_student_trains_all_of_its_weights_where_the_model_trained_adapters():
+    given = ["--task=image_classification", "--data=digits", "--backbone=tiny:conv", "--train.lora_rank=4"]
+    experiment = flags.parse(given).experiment
+    subject = SimpleNamespace(experiment=experiment, servable=SimpleNamespace(task=experiment.task.make()))
+    assert experiment.train.lora_rank == 4
+    assert Distill().experiment(subject).train.lora_rank == 0
+    assert Prune().experiment(subject).input.tokens_per_batch == 0

@@ -99,3 +99,6 @@ def test_mistakes_are_one_sentence(tmp_path):
     assert "no question whose answer is in its context" in message([{**ROWS[0], "answers": "Bonn"}])
     with pytest.raises(ValueError, match=r"context: none"):
         Jsonl.Config(context="none", question="q")
+    with pytest.raises(ValueError, match=r"text: a is given, and --data\.context too"):
+        Jsonl.Config(text="a", context="c")
+    Jsonl.Config(text="a", context="none")

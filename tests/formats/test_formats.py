@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfpt import formats
 from tfpt.config import Export, Input
 from tfpt.console import Console
 from tfpt.errors import UserError
-from tfpt.formats import _fresh_process, _written
+from tfpt.formats import _fresh_process, _numbers, _written
 from tfpt.registry import find
 from tfpt.serving import bundle
 from tfpt.serving.servable import Servable
@@ -142,3 +143,11 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     formats.check_installed(("saved_model", "keras"))
     with pytest.raises(UserError, match=r"onnx needs tf2onnx: pip install 'tfpt\[onnx\]'"):
         formats.check_installed(("onnx",))
+
+
+@pytest.mark.parametrize("task", ["token_classification", "question_answering"])
+def test_answers_that_need_more_than_the_outputs_are_left_out(task):
+    made = find("task", task)()
+    state = {"classes": ["O", "B-PER", "I-PER"], "unanswerable": False, "threshold": 0.0}
+    servable = Servable(task=made, state=state, preprocessors={}, outputs=lambda x: x, answer=lambda **raw: raw)
+    assert _numbers._answers(servable, {"outputs": tf.zeros([1, 4, 3])}) == {}

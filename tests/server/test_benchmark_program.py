@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from tfpt import benchmark as program
+from tfpt import flags
+from tfpt.console import Console
 from tfpt.server import latency
 
 
@@ -105,6 +107,19 @@ def test_mistakes_are_said_in_one_sentence(capsys, first, tmp_path, pictures):
     ):
         code, _, said = call(capsys, f"--model={first}", *arguments)
         assert code == 2 and says in said and said.count("\n") == 1, said
+
+
+def test_pictures_that_do_not_decode_are_left_out_and_said(whole, encoded, tmp_path):
+    for name, content in (("a/1.png", encoded[0]), ("a/2.png", b"no picture"), ("b/3.png", encoded[1])):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    parsed = flags.parse(
+        [f"--data=folder:{tmp_path}"], program="benchmark", groups=program.GROUPS, need_experiment=False
+    )
+    said = io.StringIO()
+    made = program._examples(parsed, whole, Console(stream=said))
+    assert sorted(one["image"] for one in made) == sorted(encoded[:2])
+    assert "1 of the first 3 examples cannot be answered" in said.getvalue()
 
 
 def test_synthetic_examples_differ_and_are_the_same_each_time(whole):

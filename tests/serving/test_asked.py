@@ -101,3 +101,9 @@ def test_two_texts_stand_for_any_two(tmp_path):
     (tmp_path / "a.csv").write_text("sentence1,sentence2,label\nx,y,1\n")
     source = Csv(str(tmp_path / "a.csv"))
     assert list(asked.of_source(source, QUESTION)) == [("a.csv:2", {"question": b"x", "context": b"y"})]
+
+
+def test_texts_are_not_answered_as_pictures(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\nx,1\n")
+    with pytest.raises(UserError, match=r"--data: the model takes image, and csv .*a\.csv has text"):
+        list(asked.of_source(Csv(str(tmp_path / "a.csv")), ["image"]))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -224,3 +225,13 @@ def test_names_are_given_for_one_input_or_by_feature():
     ):
         with pytest.raises(UserError, match=says):
             input_names(wanted, features)
+
+
+def test_a_bundle_does_not_name_the_examples_that_failed(fit, pictures, tmp_path):
+    shutil.copytree(pictures, tmp_path / "data")
+    (tmp_path / "data" / "red" / "3.png").write_bytes(b"no picture")
+    run = fit(tmp_path, data=f"folder:{tmp_path / 'data'}", max_bad_fraction=0.1, epochs=0)
+    assert run.metrics["failed"] == ["red/3.png"]
+    extra = run.model_folder / "assets.extra"
+    assert json.loads((extra / "metrics.json").read_text())["failed"] == 1
+    assert not any("3.png" in file.read_text(errors="replace") for file in extra.iterdir() if file.is_file())

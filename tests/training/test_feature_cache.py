@@ -217,6 +217,23 @@ def test_a_second_run_finds_what_the_first_one_computed(parts, tmp_path, monkeyp
     assert np.abs(third.train.rows[0].read(np.arange(12)) - first.train.rows[0].read(np.arange(12))).max() > 1e-4
 
 
+def test_what_one_engine_has_left_takes_no_room_from_what_another_has(parts, tmp_path, monkeypatch):
+    cuts = parts.cuts("last:2")
+    parts.cache(tmp_path, cuts).features(TRAIN, VALIDATION)
+    find_entry, label, rooms = FeatureStore.find, feature_cache._choice.label, []
+
+    def found(store, *arguments, most_in_memory, **named):
+        rooms.append(most_in_memory)
+        there = len(rooms) != 2  # the first engine has left nothing of validation
+        return find_entry(store, *arguments, most_in_memory=most_in_memory, **named) if there else None
+
+    monkeypatch.setattr(FeatureStore, "find", found)
+    monkeypatch.setattr(feature_cache._choice, "candidates", lambda wanted, precision: ["one", "other"])
+    monkeypatch.setattr(feature_cache._choice, "label", lambda name, precision: label("tensorflow", precision))
+    assert parts.cache(tmp_path, cuts).features(TRAIN, VALIDATION)
+    assert rooms[0] == rooms[2] > rooms[1] == rooms[3]
+
+
 def test_what_was_computed_before_needs_no_picture_decoded(tmp_path, pictures):
     shutil.copytree(pictures, tmp_path / "p")
     parts = parts_of(Folder(str(tmp_path / "p")), find("backbone", "toys.toy_pixels")(), TASK, STATE, image_size=16)

@@ -91,6 +91,8 @@ def test_a_length_that_varies_stands_for_itself_or_nothing_is_counted():
 def test_a_shape_that_is_not_known_is_said():
     with pytest.raises(UnknownShapeError, match="has the shape"):
         count(lambda a: a @ tf.transpose(a), spec(None, 3))
+    with pytest.raises(UnknownShapeError, match="has the shape"):
+        count(lambda a, b: a @ b, spec(2, None), spec(None, 3))
 
 
 @pytest.mark.parametrize(

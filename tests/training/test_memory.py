@@ -8,7 +8,7 @@ from test_loop import Bench, assert_close, assert_equal, untimed
 from tfpt.config import Train
 from tfpt.errors import UserError
 from tfpt.training import loop
-from tfpt.training.memory import more_parts
+from tfpt.training.memory import more_parts, parts_of
 from tfpt.training.plan import TrainingPlan
 from tfpt.training.progress import Progress
 
@@ -118,6 +118,14 @@ def test_replicas_share_each_part():
     assert more_parts(PLAN, accumulate=1, replicas=4, workers=1) == 2
     with pytest.raises(UserError, match="do not divide"):
         more_parts(PLAN, accumulate=2, replicas=4, workers=1)
+
+
+def test_a_run_that_goes_on_on_several_devices_has_as_many_parts_as_they_can_share():
+    assert parts_of(PLAN, wanted=8, least=1, replicas=1) == 8
+    assert parts_of(PLAN, wanted=8, least=1, replicas=4) == 2
+    assert parts_of(PLAN, wanted=24, least=3, replicas=4) == 6
+    assert parts_of(PLAN, wanted=0, least=3, replicas=4) == 3
+    assert parts_of(TEXTS, wanted=8, least=1, replicas=3) == 8  # its rows are filled up
 
 
 def test_several_workers_are_told_what_to_write():

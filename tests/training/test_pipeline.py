@@ -180,6 +180,14 @@ def test_what_cannot_be_read_is_found_when_the_rest_is(damaged, console):
     assert_equal_batches(batches_of(damaged, rows), wanted)
 
 
+def test_what_was_met_before_and_could_not_be_read_is_found_too(damaged, console):
+    damaged.keep_as_read(np.array([1, 3, 4, 9]))
+    batches_of(damaged, [(0, [3, 4, 9, 1])])  # as what only measures reads them: nobody looks at `ok`
+    assert damaged.failed == set()
+    damaged.complete(console=console, what="Preparing")
+    assert damaged.failed == {4, 9}
+
+
 def test_what_varies_in_length_cannot_be_kept_as_it_is_read(texts):
     assert not texts.can_keep_as_read
 

@@ -1,5 +1,6 @@
 """A run folder on an object store; ram:// stands for one, gs:// was not run."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpt.config import Component, Experiment, Output, Train
+from tfpt.config import Component, Experiment, Input, Output, Train
 from tfpt.errors import UserError
 from tfpt.training import remote
 from tfpt.training.remote import Remote, exists, url_of
@@ -148,6 +149,40 @@ def test_a_store_that_cannot_be_reached_is_said(store, monkeypatch):
 def test_several_seeds_need_a_local_folder(store):
     with pytest.raises(UserError, match=r"--train.seeds: their runs need a local folder, not --output.run_dir=ram://"):
         RunFolder(store.url).check_same(experiment(store.url, train=Train(seeds=(0, 1))))
+
+
+def test_all_folds_need_a_local_folder(store):
+    with pytest.raises(UserError, match=r"--input.fold=all: their runs need a local folder"):
+        RunFolder(store.url).check_same(experiment(store.url, input=Input(folds=3)))
+    RunFolder(store.url).check_same(experiment(store.url, input=Input(folds=3, fold=0)))
+
+
+def test_a_copy_that_another_process_trains_in_stays_as_it_is(store):
+    write(store.copy, log_txt="a")
+    store.push()
+    write(store.copy, unsent_txt="x")
+    with (store.copy / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        Remote(store.url).pull()
+        assert (store.copy / "unsent.txt").is_file()
+    Remote(store.url).pull()
+    assert not (store.copy / "unsent.txt").exists()
+
+
+def test_what_is_removed_while_it_is_read_is_left_out(store, monkeypatch):
+    write(store.copy, log_txt="a", more_txt="m")
+    store.push()
+    copy = gfile.copy
+
+    def vanished(source, *arguments, **named):
+        if source.endswith("log.txt"):
+            raise tf.errors.NotFoundError(None, None, "gone")
+        copy(source, *arguments, **named)
+
+    monkeypatch.setattr(gfile, "copy", vanished)
+    other = Remote(store.url, worker=1)
+    other.pull()
+    assert [file.name for file in other.copy.iterdir()] == ["more.txt"]
 
 
 def experiment(run_dir, **groups):

@@ -37,7 +37,10 @@ class Options:
     student: str = setting(
         "tiny:conv", "distill: the backbone that learns from the model, such as efficientnet_lite:lite0."
     )
-    image_size: int = setting(0, "distill: side in pixels of what the student sees; 0: as the model.")
+    image_size: int = setting(
+        0,
+        "distill: side in pixels of what the student sees; 0: what the model's --input.image_size says (auto: the student's own size).",
+    )
     temperature: float = setting(4.0, "distill: what logits are divided by before they become soft targets.")
     soft_weight: float = setting(0.7, "distill: share of the soft targets in the loss; the rest are the labels.")
 

@@ -120,7 +120,12 @@ def latencies_of(variant: Variant, *, seconds: float) -> list[dict[str, float | 
 
 
 def changed_share(before: Scores, after: Scores) -> float | None:
-    """Returns the share of examples with another class than before; None where answers are no scores of classes."""
-    if "scores" not in before.kept or "scores" not in after.kept:
+    """Returns the share of examples with another class, or other classes, than before; None where answers are no classes.
+
+    What a threshold decides is looked at, not the highest score.
+    """
+    name = next((name for name in ("predicted", "chosen") if name in before.statistics), "")
+    if not name or "scores" not in before.kept:
         return None
-    return float(np.mean(before.kept["scores"].argmax(-1) != after.kept["scores"].argmax(-1)))
+    other = before.statistics[name] != after.statistics[name]
+    return float(np.mean(other.reshape(len(other), -1).any(axis=1)))

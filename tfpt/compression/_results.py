@@ -1,6 +1,5 @@
 """What a compression came to: results.json, a card, and a table for the console."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from tfpt.console import Console, table_text
 from tfpt.errors import GateError
 from tfpt.evaluation.environment import environment
 from tfpt.evaluation.measure import measure
+from tfpt.evaluation.results import as_json
 
 
 def compare(way: str, options: Options, variants: Sequence[Variant], *, console: Console) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def write(results: Mapping[str, Any], variant: Variant, folder: Path) -> None:
         folder: where the file is.
     """
     subject = variant.subject
-    (folder / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False), encoding="utf-8")
+    (folder / "results.json").write_text(as_json(results), encoding="utf-8", errors="surrogateescape")
     classes = subject.servable.state.get("classes", ())
     if classes:
         (folder / "labels.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
@@ -129,7 +129,8 @@ def write(results: Mapping[str, Any], variant: Variant, folder: Path) -> None:
         "",
         f"Timed on {results['environment'].get('cpu', 'this machine')}; another machine has other times.",
     ]
-    (folder / "model_card.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    card = "\n".join(lines) + "\n"
+    (folder / "model_card.md").write_text(card, encoding="utf-8", errors="surrogateescape")
 
 
 def _size(subject: Any, name: str) -> int:

@@ -47,6 +47,7 @@ class Distill(Compression):
             epochs=options.epochs or original.train.epochs,
             init_from="",
             head_solver="gradient",
+            lora_rank=0,  # a student that starts at random has nothing that adapters could adapt
             seeds=(),
         )
         if options.epochs and train.unfreeze == "none":

@@ -69,12 +69,20 @@ class Prune(Compression):
             seeds=(),
         )
         rate = self.options.learning_rate or RATE_FACTOR * original.optim.learning_rate
-        return dataclasses.replace(original, train=train, optim=dataclasses.replace(original.optim, learning_rate=rate))
+        # How many updates there are must be known before the texts' lengths are.
+        given = dataclasses.replace(original.input, tokens_per_batch=0)
+        optim = dataclasses.replace(original.optim, learning_rate=rate)
+        return dataclasses.replace(original, train=train, optim=optim, input=given)
 
     def adapt(self, setting: "Setting", subject: "Subject", *, console: "Console") -> "Setting":
         """Returns the same with a task that prunes after each update."""
-        options = setting.experiment.train
+        options, tokens = setting.experiment.train, setting.experiment.input.tokens_per_batch
+        if tokens:
+            raise self.refuse(
+                f"leave --input.tokens_per_batch={tokens} out: batches are of --train.batch_size examples."
+            )
         steps = options.epochs * -(-len(setting.splits.train) // options.batch_size)
+        steps = min(steps, options.steps or steps)
         task = pruned_while_trained(
             setting.task, sparsity=self.sparsity, until=max(1, round(self.options.prune_until * steps))
         )

@@ -37,6 +37,10 @@ class QuestionColumnsConfig(ColumnsConfig):
         super().__post_init__()
         given = [role for role in _ROLES if getattr(self, role) not in (AUTO, NONE)]
         check(NONE not in (self.question, self.answers), "question, answers: none is for --data.context")
+        check(
+            not given or self.text in (AUTO, NONE),
+            f"text: {self.text} is given, and --data.{given[0] if given else ''} too, which is for questions; leave one out",
+        )
         check(not (given and self.context == NONE), f"context: none, but --data.{given[0] if given else ''} is given")
 
     def named(self) -> list[str]:

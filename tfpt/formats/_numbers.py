@@ -62,7 +62,7 @@ def _answers(servable: Servable, outputs: Mapping[str, tf.Tensor]) -> dict[str, 
     """Returns the answers that are numbers; none where the task makes them of more than the outputs."""
     try:
         answer = servable.task.decode(unnamed(dict(outputs)), {}, servable.state)
-    except LookupError:  # it needs to know where in the example something was
+    except (LookupError, ValueError):  # it needs to know where in the example something was
         return {}
     kept = servable.task.kept_answers
     return {name: value for name, value in answer.items() if name in kept and value.dtype.is_floating}

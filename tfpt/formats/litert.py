@@ -80,7 +80,7 @@ def convert(servable: "Servable", bundle: Path, *, float16: bool = False) -> byt
     except Exception as error:  # the converter has no class of its own for what it cannot do
         reason = next((line for line in str(error).splitlines() if "error:" in line), str(error)).strip()
         raise UserError(
-            f"This model cannot be converted to LiteRT ({reason[:300]}); choose another of --export.formats."
+            f"This model cannot be converted to LiteRT ({reason[:300]}), which --export.formats=litert and --compress=quantize need."
         ) from error
 
 

@@ -61,7 +61,7 @@ def of_source(source: DataSource, features: Sequence[str]) -> Iterator[Asked]:
     own = {name: name for name in features}
     if not set(features) <= set(info.features):
         own = dict(zip(features, ("text", "text_pair"), strict=False))
-        if len(features) != len(own) or not set(own.values()) <= set(info.features):
+        if "image" in features or len(features) != len(own) or not set(own.values()) <= set(info.features):
             raise UserError(
                 f"--data: the model takes {' and '.join(features)}, and {info.origin or 'the source'} has "
                 f"{', '.join(info.features)}."

@@ -38,7 +38,7 @@ class Batching:
         allowed = [size for size in SIZES if size < self.max_batch_size] + [self.max_batch_size]
         told = ", ".join(f"{size}: {rate:,.0f}" for size, rate in self.speed.items())
         lines = [
-            f"# Examples a second by batch size, measured with random inputs: {told}.",
+            f"# Examples a second by batch size, as they were measured: {told}.",
             f"max_batch_size {{ value: {self.max_batch_size} }}",
             f"batch_timeout_micros {{ value: {round(1e6 * self.timeout)} }}",
             f"num_batch_threads {{ value: {self.threads} }}",

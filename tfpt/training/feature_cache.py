@@ -164,14 +164,14 @@ class FeatureCache:
     def _found(self, passes: Sequence[FeaturePass], most_in_memory: int) -> list[Kept] | None:
         """Returns what an earlier run has left, by any engine that may run."""
         for name in _choice.candidates(self.wish.engine, precision=self.wish.precision):
-            entries = []
+            entries, room = [], most_in_memory
             for one in passes:
                 key = self._key(one, _choice.label(name, self.wish.precision))
-                found = key and self.store.find(key, one.stored, count=one.count, most_in_memory=most_in_memory)
+                found = key and self.store.find(key, one.stored, count=one.count, most_in_memory=room)
                 if not found or one.can_be_read(one.failed_of(found)):
                     break
                 entries.append(found)
-                most_in_memory -= sum(rows.values.nbytes for rows in found if rows.in_memory)
+                room -= sum(rows.values.nbytes for rows in found if rows.in_memory)
             if len(entries) == len(passes):
                 size = sum(rows.values.nbytes for entry in entries for rows in entry)
                 self.console.say(f"What is frozen was computed before, on {name}: {_amount(size)}.")

@@ -8,7 +8,7 @@ from tfpt.errors import UserError
 from tfpt.training import blow_up, checkpoints
 from tfpt.training.blow_up import BlowUpError
 from tfpt.training.checkpoints import Checkpoints
-from tfpt.training.memory import more_parts
+from tfpt.training.memory import more_parts, parts_of
 from tfpt.training.progress import Progress, to_progress
 from tfpt.training.stage import Hooks, Stage, row_of
 from tfpt.training.strategies import Together
@@ -64,7 +64,7 @@ def divide(
     Raises:
         UserError: it cannot be divided further.
     """
-    parts = progress.accumulate or options.accumulate
+    parts = parts_of(stage.plan, wanted=progress.accumulate, least=options.accumulate, replicas=together.replicas)
     parts = more_parts(stage.plan, accumulate=parts, replicas=together.replicas, workers=together.workers)
     saved = saver.latest(console=console)
     if saved is None or saved.state["stage"] != progress.stage:

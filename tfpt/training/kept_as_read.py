@@ -40,6 +40,10 @@ class KeptAsRead:
 
         return tf.cond(self._there.sparse_read(slot), kept, first)
 
+    def where_last_is_false(self) -> np.ndarray:
+        """Returns the slots that are not empty and whose last value, a flag, is not set, `[slots]` int64."""
+        return np.flatnonzero(self._there.numpy() & ~tf.nest.flatten(self._room)[-1].numpy())
+
     def missing(self) -> np.ndarray:
         """Returns the slots that are empty, `[slots]` int64."""
         return np.flatnonzero(~self._there.numpy())

@@ -24,7 +24,7 @@ from tfpt.training.checkpoints import Checkpoints
 from tfpt.training.going_back import divide, recover
 from tfpt.training.interrupts import Pressed, deferred_interrupts
 from tfpt.training.machine import device_name
-from tfpt.training.memory import OutOfMemoryError, no_memory
+from tfpt.training.memory import OutOfMemoryError, no_memory, parts_of
 from tfpt.training.progress import Progress
 from tfpt.training.stage import Hooks, Stage, row_of
 from tfpt.training.steps import accumulated_gradients, compiled_steps
@@ -78,7 +78,7 @@ def _train(
     together: Together,
 ) -> None:
     """Trains from where the progress stands to the end of the stage."""
-    parts = progress.accumulate or options.accumulate
+    parts = parts_of(stage.plan, wanted=progress.accumulate, least=options.accumulate, replicas=together.replicas)
     call = compiled_steps(stage.task, stage.model, stage.updates, stage.averages, accumulate=parts)
     batches = stage.batches(lambda: _rows(stage, progress, whole=parts * together.replicas))
     iterator = iter(batches)

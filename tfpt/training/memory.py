@@ -15,6 +15,23 @@ def no_memory(error: tf.errors.ResourceExhaustedError) -> OutOfMemoryError:
     return OutOfMemoryError(error.message.partition("\n")[0])
 
 
+def parts_of(plan: TrainingPlan, *, wanted: int, least: int, replicas: int) -> int:
+    """Returns in how many parts the batches of a plan go through the model.
+
+    A run that did not fit on one device may go on on several, which cannot share as many parts and hold less each.
+
+    Args:
+        plan: of the stage.
+        wanted: `least` doubled some times; 0: `least`.
+        least: `--train.accumulate`, which divides the batch over the replicas.
+        replicas: devices that share a part.
+    """
+    parts = wanted or least
+    while parts > least and plan.width is not None and plan.width % (parts * replicas):
+        parts //= 2
+    return parts
+
+
 def more_parts(plan: TrainingPlan, *, accumulate: int, replicas: int, workers: int) -> int:
     """Returns in how many parts the batches of a plan shall go through the model from now on.
 

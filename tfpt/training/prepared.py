@@ -140,8 +140,9 @@ class Prepared:
         """
         if self._as_read is None or self._slots is None:
             return
-        missing = self._as_read.missing()
-        examples = np.flatnonzero(np.isin(self._slots.numpy(), missing))
+        slots = self._slots.numpy()
+        self.failed.update(np.flatnonzero(np.isin(slots, self._as_read.where_last_is_false())).tolist())
+        examples = np.flatnonzero(np.isin(slots, self._as_read.missing()))
         if not len(examples):
             return
         read = tf.data.Dataset.from_tensor_slices(examples).map(

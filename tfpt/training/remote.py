@@ -5,6 +5,7 @@ which is sent last and holds the digests of the others; a folder without it is n
 """
 
 import contextlib
+import fcntl
 import hashlib
 import re
 import time
@@ -18,6 +19,7 @@ from tfpt.training.checkpoints import STATE_FILE
 from tfpt.weights.home import home
 
 STATUS_FILE = "status.json"
+LOCK_FILE = ".lock"
 SECONDS_BETWEEN = 30.0
 """Between checkpoints, so often at most is sent what has changed."""
 _CHECKPOINTS = "checkpoints"
@@ -58,9 +60,13 @@ class Remote:
     def pull(self) -> None:
         """Makes the copy what is on the store; half-sent checkpoints are left out.
 
+        One in which another process is training stays as it is: what that has not sent yet would be lost.
+
         Raises:
             UserError: the store cannot be read.
         """
+        if _is_held(self.copy):
+            return
         with _told(self.url):
             there = self._remote_files()
             for name in _local_files(self.copy):
@@ -72,7 +78,8 @@ class Remote:
                 file = self.copy / name
                 if self._there.get(name) != stamp or not file.is_file():
                     file.parent.mkdir(parents=True, exist_ok=True)
-                    tf.io.gfile.copy(f"{self.url}/{name}", str(file), overwrite=True)
+                    with contextlib.suppress(tf.errors.NotFoundError):  # the process that writes has removed it since
+                        tf.io.gfile.copy(f"{self.url}/{name}", str(file), overwrite=True)
         self._there, self._here = there, _local_files(self.copy)
 
     def push(self, *, now: bool = True) -> None:
@@ -127,8 +134,9 @@ class Remote:
             if inside.startswith(f"{_CHECKPOINTS}/") and STATE_FILE not in files:
                 continue
             for name in (name for name in files if not name.startswith(".")):
-                stat = tf.io.gfile.stat(f"{folder.rstrip('/')}/{name}")
-                found[f"{inside}/{name}" if inside else name] = (stat.length, stat.mtime_nsec)
+                with contextlib.suppress(tf.errors.NotFoundError):  # as above
+                    stat = tf.io.gfile.stat(f"{folder.rstrip('/')}/{name}")
+                    found[f"{inside}/{name}" if inside else name] = (stat.length, stat.mtime_nsec)
         return found
 
 
@@ -144,6 +152,18 @@ def _local_files(folder: Path) -> dict[str, _Stamp]:
             if file.is_file():
                 found[name.as_posix()] = (stat.st_size, stat.st_mtime_ns)
     return found
+
+
+def _is_held(folder: Path) -> bool:
+    """Tells whether a process of this machine holds the lock of a run folder."""
+    try:
+        with (folder / LOCK_FILE).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none, or the file system has no locks
+        pass
+    return False
 
 
 def _parent(name: str) -> str:

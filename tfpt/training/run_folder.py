@@ -17,7 +17,7 @@ from tfpt.config import Experiment, Output
 from tfpt.errors import UserError
 from tfpt.training import strategies
 from tfpt.training.loop import Progress
-from tfpt.training.remote import STATUS_FILE, Remote, exists, url_of
+from tfpt.training.remote import LOCK_FILE, STATUS_FILE, Remote, exists, url_of
 from tfpt.training.tracking import Tracking
 
 _FREE = re.compile(
@@ -53,7 +53,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("a")
+            lock = (self.path / LOCK_FILE).open("a")
         except OSError as error:
             raise UserError(
                 f"--output.run_dir={self.path} cannot be written ({error.strerror}); choose a folder that is yours."
@@ -82,16 +82,21 @@ class RunFolder:
         """Refuses to go on with another experiment than the one that began here.
 
         Raises:
-            UserError: the flags that differ, by name; or several seeds are to be kept on an object store.
+            UserError: the flags that differ, by name; or the runs of several seeds or folds are to be kept on an object store.
         """
-        if self.remote and experiment.train.seeds:
-            raise UserError(f"--train.seeds: their runs need a local folder, not --output.run_dir={self.remote.url}.")
+        all_folds = experiment.input.folds and experiment.input.fold == "all"
+        if self.remote and (experiment.train.seeds or all_folds):
+            several = "--input.fold=all" if all_folds else "--train.seeds"
+            raise UserError(f"{several}: their runs need a local folder, not --output.run_dir={self.remote.url}.")
         file = self.path / "experiment.flags"
         if not file.is_file():
             return
         before = {name: given.value for name, given in flagfile.read(file).items()}
-        now = dict(record.to_rows(experiment))
-        different = [flag for flag in now if not _FREE.fullmatch(flag) and before.get(flag, now[flag]) != now[flag]]
+        different = [  # a flag that a later tfpt has added had its default then
+            flag
+            for flag, value, changed in record.changed_rows(experiment)
+            if not _FREE.fullmatch(flag) and (before[flag] != value if flag in before else changed)
+        ]
         if different:
             raise UserError(
                 f"--output.run_dir={self.path} holds a run with other settings ({', '.join(different[:8])}"

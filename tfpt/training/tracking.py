@@ -45,7 +45,7 @@ class Tracking:
         known = _read(folder / FILE)
         settings = dict(record.to_rows(experiment))
         name = experiment.output.name
-        if folder.name.startswith("seed-"):
+        if folder.name.startswith(("seed-", "fold-")):
             name = f"{name} {folder.name}"
         self._lines = [
             _Line(
