@@ -44,6 +44,8 @@ def test_questions(tmp_path):
     assert (why["context"], why["answer_text"], why["answer_start"], why["answers"]) == ("Other.", "", -1, "")
     assert data.index().names == ["city", "river", "why"] and data.info().notes == ()
     assert len(set(data.digests())) == 3
+    one, same, other = data.index().together
+    assert one == same != other
     assert data.example(0)["answer_start"].dtype == tf.int64
 
 

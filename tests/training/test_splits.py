@@ -101,6 +101,18 @@ def test_groups_never_straddle():
         assert any("makes 30 groups of 300" in note for note in result.notes)
 
 
+def test_what_the_data_keeps_together_never_straddles():
+    names = [f"question {k}" for k in range(200)]
+    digests = [hashlib.sha256(name.encode()).digest() for name in names]
+    together = [f"text {k // 10}".encode() for k in range(200)]
+    found = split(Index(names=names, labels=None, splits=[""] * 200, together=together), digests, Input())
+    sides = [{together[k] for k in getattr(found, name)} for name in NAMES]
+    assert all(map(len, sides)) and sum(map(len, sides)) == 20
+    pattern = Input(group=r"(\d)$")
+    found = split(Index(names=names, labels=None, splits=[""] * 200, together=together), digests, pattern)
+    assert sum(len({names[k][-1] for k in getattr(found, name)}) for name in NAMES) == 10
+
+
 def test_groups_that_share_a_content_are_one():
     for seed in range(20):
         contents = [f"x{k}" for k in range(60)] + ["x0"]  # the first group's first content again, in the last group

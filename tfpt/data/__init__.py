@@ -37,12 +37,15 @@ class Index:
         splits: the split that the data itself gives each example (`train`, `validation`, `test`), or `""` where it
             gives none.
         held: which classes each example has, `[examples, classes]` bool, where it may have any number of them; else None.
+        together: a key each example; examples of one key are never on both sides of a split, as questions about one text are
+            not. None: only equal contents are kept together.
     """
 
     names: Sequence[str]
     labels: "np.ndarray | None"
     splits: Sequence[str]
     held: "np.ndarray | None" = None
+    together: Sequence[bytes] | None = None
 
 
 class DataSource:

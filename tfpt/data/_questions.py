@@ -33,6 +33,7 @@ class Questions:
         texts: `question`, `answer_text` and `answers`.
         contexts: the different contexts of a file one after the other.
         context: `[questions]` int64, an index into `contexts`.
+        context_keys: a hash of each context.
         start: `[questions]` int64, the answer's place in the context in characters; -1 where there is none.
         content: a hash of each question with its context.
         notes: sentences for the user.
@@ -44,6 +45,7 @@ class Questions:
     texts: dict[str, Texts]
     contexts: Texts
     context: "np.ndarray"
+    context_keys: Sequence[bytes]
     start: "np.ndarray"
     content: Sequence[bytes]
     notes: tuple[str, ...]
@@ -54,8 +56,10 @@ class Questions:
         return Info(features={**features, "answers": "texts"}, size=len(self.names), origin=origin, notes=self.notes)
 
     def index(self) -> Index:
-        """Returns one row a question."""
-        return Index(names=self.names, labels=None, splits=[self.files[file][1] for file in self.file])
+        """Returns one row a question; those about one context stay together."""
+        splits = [self.files[file][1] for file in self.file]
+        together = [self.context_keys[context] for context in self.context.tolist()]
+        return Index(names=self.names, labels=None, splits=splits, together=together)
 
     def example(self, k: Any) -> dict[str, Any]:
         """Returns question k.
@@ -165,6 +169,7 @@ class QuestionsBuilder:
             texts={name: builder.build() for name, builder in self._builders.items()},
             contexts=self._contexts.build(),
             context=np.array(self._context, np.int64),
+            context_keys=list(self._numbers),
             start=np.array(self._start, np.int64),
             content=self._content,
             notes=tuple(said),

@@ -83,7 +83,12 @@ class Aligned(DataSource):
     def index(self) -> Index:
         """Returns the source's table with the model's labels."""
         index = self.source.index()
-        return dataclasses.replace(index, labels=None if index.labels is None else self.to_model[index.labels])
+        labels = None if index.labels is None else self.to_model[index.labels]
+        held = None
+        if index.held is not None:
+            held = np.zeros((len(index.held), len(self.classes)), bool)
+            held[:, self.to_model] = index.held
+        return dataclasses.replace(index, labels=labels, held=held)
 
     def digests(self) -> Sequence[bytes]:
         """Returns the source's digests."""

@@ -59,7 +59,7 @@ def split(index: Index, digests: Sequence[bytes], options: Input, *, classes: Se
             `--input.splits` does not fit the data.
     """
     notes: list[str] = []
-    keys = _keys(index.names, digests, options.group, notes)
+    keys = _keys(index, digests, options.group, notes)
     held = Held.of(index, classes)
     if options.splits:
         place = _pinned(read_csv(options.splits), index.names, digests, keys, options, notes)
@@ -126,13 +126,13 @@ def _position(key: bytes, seed: int, purpose: bytes) -> float:
     return (int.from_bytes(value, "little") >> 11) / 2**53  # 53 bits: exact in a float, and never 1
 
 
-def _keys(names: Sequence[str], digests: Sequence[bytes], group: str, notes: list[str]) -> list[bytes]:
-    """Returns what must not be torn apart: the content hash, or the text that `--input.group` matches."""
+def _keys(index: Index, digests: Sequence[bytes], group: str, notes: list[str]) -> list[bytes]:
+    """Returns what must not be torn apart: the content hash, what the data keeps together, or what `--input.group` matches."""
     if not group:
-        return list(digests)
+        return list(digests) if index.together is None else _joined_by_content(index.together, digests)
     pattern = re.compile(group)
     keys = []
-    for name in names:
+    for name in index.names:
         match = pattern.search(name)
         text = match.group(1 if pattern.groups else 0) if match else ""
         if not text:
