@@ -34,5 +34,5 @@ def test_an_unknown_kind(capsys):
     code, _, err = run(capsys, "modles")
     assert (code, err) == (
         2,
-        "tfpt: modles: there is no such kind; there are tasks, data, backbones, augment, trackers, weights.\n",
+        "tfpt: modles: there is no such kind; there are tasks, data, backbones, augment, trackers, formats, compressions, weights.\n",
     )

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 PROGRAM = "Make an exported model smaller: quantise, prune or distill it."
 GROUPS = {"compress": Options}
 """Its own flag groups, which the other programs accept in a flag file."""
+SPLITTING = frozenset(f"input.{name}" for name in ("split", "split_seed", "splits", "group", "folds", "fold", "limit"))
+"""Flags that say which examples are test."""
 ROUNDING = 1e-9
 """What a bound gives way, so that an equal metric meets it."""
 
@@ -170,7 +172,15 @@ def _published(way: Compression, subject: "Subject", parsed: flags.Parsed, metri
 
 
 def _with_given(experiment: Experiment, parsed: flags.Parsed) -> Experiment:
-    """Returns the experiment with those of its settings that the user gives now, such as --train.batch_size."""
+    """Returns the experiment with those of its settings that the user gives now, such as --train.batch_size.
+
+    Raises:
+        UserError: one would give another test split than the model was measured on.
+    """
+    if moved := sorted(flag for flag in parsed.given if flag in SPLITTING):
+        raise UserError(
+            f"--{moved[0]} does not go with tfpt compress: before and after are measured on the model's own test split."
+        )
     changed = {}
     for group in ("input", "train", "optim"):
         given = {flag.partition(".")[2] for flag in parsed.given if flag.startswith(f"{group}.")}

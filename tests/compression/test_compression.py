@@ -15,6 +15,7 @@ from tfpt.compression._comparison import changed_share
 from tfpt.compression.distill import Distill, soft_losses
 from tfpt.compression.prune import Prune, cubic, quantile, sparsity_of
 from tfpt.compression.quantize import Quantize
+from tfpt.config import Input
 from tfpt.console import Console
 from tfpt.errors import GateError, UserError
 from tfpt.registry import find
@@ -189,6 +190,13 @@ def test_the_gate_is_about_the_direction_of_the_metric():
             _results.check_drop({**results, "drop": drop})
 
 
+def test_before_and_after_are_measured_on_one_split():
+    parsed = SimpleNamespace(given={"compress", "input.split_seed"}, options={})
+    with pytest.raises(UserError, match=r"--input\.split_seed does not go with tfpt compress"):
+        compress._with_given(None, parsed)
+    assert {flag.partition(".")[2] for flag in compress.SPLITTING} <= {f.name for f in dataclasses.fields(Input)}
+
+
 def test_options_are_checked():
     with pytest.raises(ValueError, match="temperature"):
         Options(temperature=0)
@@ -259,7 +267,8 @@ def test_pruning_counts_updates_by_examples():
 def test_a_student_trains_all_of_its_weights_where_the_model_trained_adapters():
     given = ["--task=image_classification", "--data=digits", "--backbone=tiny:conv", "--train.lora_rank=4"]
     experiment = flags.parse(given).experiment
-    subject = SimpleNamespace(experiment=experiment, servable=SimpleNamespace(task=experiment.task.make()))
+    servable = SimpleNamespace(task=experiment.task.make())
+    subject = SimpleNamespace(experiment=experiment, servable=servable, bundle=Path("model"))
     assert experiment.train.lora_rank == 4
     assert Distill().experiment(subject).train.lora_rank == 0
     assert Prune().experiment(subject).input.tokens_per_batch == 0
