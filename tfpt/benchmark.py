@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tfpt import app, flags
+from tfpt import app, flags, writable
 from tfpt.config import check, setting
 from tfpt.console import Console
 from tfpt.errors import UserError
@@ -71,12 +71,8 @@ def _benchmark(parsed: flags.Parsed, console: Console) -> None:
         raise UserError("Write --model=saved_models/NAME, the folder that `tfpt train` exported to.")
     output = Path(options.output) if options.output else None
     if output:
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"--benchmark.output={output} cannot be written ({error.strerror}); choose a folder that is yours."
-            ) from error
+        writable.check_folder(output, flag="--benchmark.output")
+        output.mkdir(parents=True, exist_ok=True)
     app.start_tensorflow(parsed.options["runtime"].threads)
     from tfpt.evaluation.environment import environment
     from tfpt.server import latency

@@ -99,7 +99,7 @@ def test_mistakes_are_said_in_one_sentence(capsys, first, tmp_path, pictures):
     (tmp_path / "file").touch()
     (tmp_path / "x.csv").write_text("text,label\na,b\nc,d\n")
     for arguments, says in (
-        ([f"--benchmark.output={tmp_path / 'file' / 'b'}"], "cannot be written"),
+        ([f"--benchmark.output={tmp_path / 'file' / 'b'}"], "is not a folder; choose"),
         ([f"--data=csv:{tmp_path / 'x.csv'}"], "has no image, which the model takes"),
         (["--benchmark.batch_sizes=0"], "--benchmark.batch_sizes=0 is not between 1 and 1024"),
         (["--benchmark.picture=5"], "--benchmark.picture=5 is not a width and a height"),
