@@ -1,5 +1,6 @@
 """A branch of the graph that is seldom taken and costs nothing when it is not."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,5 +20,18 @@ def rare_branch(condition: Any, branch: Callable[[Any], Any], otherwise: Callabl
     import tensorflow as tf
 
     value = tf.convert_to_tensor(value)  # a Python value would be baked into the branch and folded while it is traced
-    apart = tf.function(branch, autograph=False, experimental_attributes={"_noinline": True})
+    lasts = "<" not in getattr(
+        branch, "__qualname__", "<"
+    )  # a function of a module, which holds no tensor of this graph
+    apart = (_traced_once if lasts else _traced)(branch)
     return tf.cond(condition, lambda: apart(value), lambda: otherwise(value))
+
+
+def _traced(branch: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    import tensorflow as tf
+
+    return tf.function(branch, autograph=False, experimental_attributes={"_noinline": True})
+
+
+_traced_once = functools.cache(_traced)
+"""A run puts the same branch into some twenty graphs, and tracing its hundreds of ops takes longer than all else in them."""

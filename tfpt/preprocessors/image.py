@@ -51,7 +51,7 @@ class Image(Preprocessor):
             object.__setattr__(self, "intensity", (low, high))
 
     def host(self, raw: "tf.Tensor") -> tuple["tf.Tensor", dict[str, "tf.Tensor"]]:
-        """Decodes one encoded image, applies its EXIF orientation and resizes it.
+        """Decodes one encoded image, a large JPEG at a fraction of its size, applies its EXIF orientation and resizes it.
 
         Args:
             raw: scalar string tensor, a whole JPEG, PNG, GIF, BMP or WebP file.
@@ -62,11 +62,18 @@ class Image(Preprocessor):
         Raises:
             tf.errors.InvalidArgumentError: when it runs, on a file that cannot be decoded.
         """
-        from tfpt.layers.decoding import decode_rgb, decode_window
+        import tensorflow as tf
+
+        from tfpt.layers.decoding import decode_reduced, decode_window
         from tfpt.layers.orientation import exif_orientation, orient
 
-        image = decode_window(raw, *self.intensity) if self.intensity else decode_rgb(raw)
-        return self.host_pixels(orient(image, exif_orientation(raw)))
+        orientation = exif_orientation(raw)
+        if self.intensity:
+            return self.host_pixels(orient(decode_window(raw, *self.intensity), orientation))
+        image, reduction, size = decode_reduced(raw, self.size)
+        pixels, frame = self.host_pixels(orient(image, orientation))
+        size = tf.where(orientation >= 5, size[::-1], size)
+        return pixels, {**frame, "scale": frame["scale"] / tf.cast(reduction, tf.float32), "size": size}
 
     def host_pixels(self, image: "tf.Tensor") -> tuple["tf.Tensor", dict[str, "tf.Tensor"]]:
         """Resizes one decoded image: bilinear with antialiasing, rounded to bytes.
@@ -96,7 +103,6 @@ class Image(Preprocessor):
             scale = tf.cast(self.size / size, tf.float32)
             offset = tf.zeros([2])
         pixels = resample(image, self.size, scale, offset)
-        pixels = tf.saturate_cast(tf.round(pixels), tf.uint8)
         return tf.ensure_shape(pixels, [self.size, self.size, 3]), {"scale": scale, "offset": offset, "size": size}
 
     def host_pixels_batch(self, images: "tf.Tensor") -> tuple["tf.Tensor", dict[str, "tf.Tensor"]]:

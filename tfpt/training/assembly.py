@@ -9,6 +9,7 @@ import keras
 
 from tfpt.backbones import Backbone
 from tfpt.errors import UserError
+from tfpt.layers.lean import make_lean
 from tfpt.layers.trunk import Trunk
 from tfpt.preprocessors import Preprocessor
 from tfpt.tasks import State, Task
@@ -66,6 +67,7 @@ def _names(trunk: str, *, several: bool) -> dict[str, str]:
 def _trunk(backbone: Backbone, preprocessor: Preprocessor, task: Task, precision: str, **names: str) -> Trunk:
     with _policy(_POLICIES[precision]):
         network = backbone.build(preprocessor.size)
+    make_lean(network)
     missing = [endpoint for endpoint in task.endpoints if endpoint not in network.output]
     if missing:
         raise UserError(

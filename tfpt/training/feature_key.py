@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfpt.augment import Op
 from tfpt.preprocessors import Preprocessor
 
-_FORMAT = 1
+_FORMAT = 2
 """Another number forgets all entries of the store."""
 _NAMES = (
     "_class",

@@ -73,7 +73,7 @@ def compiled_steps(
         found, loss_sum, weight_sum = accumulated(batch)
         context = tf.distribute.get_replica_context()
         found, loss_sum, weight_sum = context.all_reduce(tf.distribute.ReduceOp.SUM, [found, loss_sum, weight_sum])
-        applied = updates.apply([g / tf.maximum(weight_sum, 1e-12) for g in found])
+        applied = updates.apply(found, weight_sum=weight_sum)
 
         def follow() -> None:
             if averages is not None:

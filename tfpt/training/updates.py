@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfpt.config import Optim
 from tfpt.errors import UserError
+from tfpt.training.adamw import AdamW
 from tfpt.training.schedules import Schedule, schedule_of
 
 LOSS_SCALE_START = 2.0**15
@@ -85,18 +86,20 @@ class Updates:
         for optimizer, group in zip(self.optimizers, self.groups, strict=True):
             optimizer.learning_rate = self.schedule.times(group.multiplier)
 
-    def apply(self, gradients: Sequence[Any]) -> tf.Tensor:
+    def apply(self, gradients: Sequence[Any], *, weight_sum: Any = 1.0) -> tf.Tensor:
         """Updates the variables; returns whether it did, which only loss scaling may refuse.
 
         Args:
-            gradients: of the mean loss times `scale`, one for each of `trained`, summed over replicas. An IndexedSlices
+            gradients: of the loss times `scale`, one for each of `trained`, summed over replicas. An IndexedSlices
                 becomes dense first, which sums duplicate rows before the norm is taken.
+            weight_sum: of the examples that the loss was summed over, scalar.
         """
-        dense = [tf.convert_to_tensor(g) / self.scale for g in gradients]
-        norm = tf.linalg.global_norm(dense)
+        dense = [tf.convert_to_tensor(g) for g in gradients]
+        factor = 1.0 / (tf.maximum(weight_sum, 1e-12) * self.scale)
+        norm = tf.linalg.global_norm(dense) * factor
         if self.clip_norm:
-            factor = self.clip_norm / tf.maximum(norm, self.clip_norm)
-            dense = [g * factor for g in dense]
+            factor *= self.clip_norm / tf.maximum(norm, self.clip_norm)
+        dense = [g * factor for g in dense]  # once: each pass over all gradients takes as long as a layer
         if not self.loss_scaling:
             self._apply(dense)
             return tf.constant(True)
@@ -123,7 +126,7 @@ def _as_they_are(gradients: Any) -> Any:
 
 
 def _adamw(options: Optim, schedule: Schedule) -> keras.optimizers.Optimizer:
-    return keras.optimizers.AdamW(learning_rate=schedule, weight_decay=options.weight_decay)
+    return AdamW(learning_rate=schedule, weight_decay=options.weight_decay)
 
 
 def _sgd(options: Optim, schedule: Schedule) -> keras.optimizers.Optimizer:
