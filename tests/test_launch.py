@@ -11,7 +11,7 @@ import pytest
 from tfpt import app, launch
 
 WORKER = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 worker = next(a for a in sys.argv if a.startswith("--runtime.worker=")).partition("=")[2]
 codes = next(a for a in sys.argv if a.startswith("--codes=")).partition("=")[2].split(";")
@@ -21,6 +21,16 @@ starts.write_text(starts.read_text() + "x" if starts.exists() else "x")
 mine = codes[min(len(starts.read_text()), len(codes)) - 1].split(",")[int(worker)]
 if mine == "hang":
     time.sleep(100)
+if mine == "save" or mine == "deaf":
+    def asked(number, frame):
+        os.write(1, f"{worker} got {number}\\n".encode())
+        if mine == "save":
+            sys.exit({2: 130, 15: 75}[number])
+    for number in (2, 15):
+        signal.signal(number, asked)
+    (seen / f"{worker}-ready").touch()
+    while True:
+        time.sleep(0.05)
 if mine == "killed":
     os.kill(os.getpid(), 9)
 sys.exit(int(mine))
@@ -34,9 +44,10 @@ def start(monkeypatch, tmp_path, capsys):
     script.write_text(WORKER)
     real = launch.subprocess.Popen
 
-    def popen(command, env):
-        assert command[:4] == [sys.executable, "-m", "tfpt", "train"]
-        return real([sys.executable, str(script), *command[4:]], env=env)
+    def popen(command, env, process_group):
+        assert command[:4] == [sys.executable, "-m", "tfpt", "train"] and process_group == 0
+        with (tmp_path / "said").open("a") as said:
+            return real([sys.executable, str(script), *command[4:]], env=env, process_group=0, stdout=said)
 
     monkeypatch.setattr(launch.subprocess, "Popen", popen)
 
@@ -73,16 +84,55 @@ def test_a_mistake_is_not_tried_again(start, code):
     assert (found, times) == (code, [1, 1])
 
 
-def test_what_is_stopped_itself_starts_nothing_again(start, tmp_path):
-    def stop():
-        while not all((tmp_path / k).is_file() and (tmp_path / k).read_text() for k in "01"):
-            time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGTERM)
+@pytest.fixture
+def signals(tmp_path):
+    """`signals(SIGINT)` sends that to this process when both workers listen."""
 
-    threading.Thread(target=stop, daemon=True).start()
-    code, times, printed = start("hang,hang;0,0")
-    assert (code, times) == (app.PREEMPTED, [1, 1])
+    def send(*numbers):
+        def wait_and_send():
+            while not all((tmp_path / f"{k}-ready").exists() for k in "01"):
+                time.sleep(0.05)
+            for number in numbers:
+                os.kill(os.getpid(), number)
+                time.sleep(0.5)
+
+        threading.Thread(target=wait_and_send, daemon=True).start()
+
+    return send
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, app.STOPPED), (signal.SIGTERM, app.PREEMPTED), (signal.SIGHUP, app.PREEMPTED)]
+)
+def test_what_stops_the_launcher_stops_the_workers_once_and_nothing_is_started_again(
+    start, signals, tmp_path, number, code
+):
+    signals(number)
+    found, times, printed = start("save,save;0,0")
+    assert (found, times) == (code, [1, 1])
+    got = 2 if number == signal.SIGINT else 15
+    assert sorted((tmp_path / "said").read_text().splitlines()) == [f"0 got {got}", f"1 got {got}"]
+    assert "The workers have stopped and saved where they were." in printed.out
     assert "started again" not in printed.out
+
+
+def test_a_second_ctrl_c_kills_workers_that_do_not_stop(start, signals, tmp_path):
+    signals(signal.SIGINT, signal.SIGINT)
+    before = time.monotonic()
+    code, times, printed = start("deaf,deaf;0,0")
+    assert (code, times) == (app.STOPPED, [1, 1])
+    assert time.monotonic() - before < launch.SECONDS_TO_STOP
+    assert (tmp_path / "said").read_text().count("got 2") == 2
+    assert "The workers were killed; the same command goes on from their last checkpoint" in printed.out
+
+
+def test_workers_that_do_not_stop_in_time_are_ended_and_that_is_said(start, signals, monkeypatch):
+    monkeypatch.setattr(launch, "SECONDS_TO_SAVE", 0.2)
+    monkeypatch.setattr(launch, "SECONDS_TO_STOP", 0.2)
+    signals(signal.SIGINT)
+    code, times, printed = start("deaf,deaf;0,0")
+    assert (code, times) == (app.STOPPED, [1, 1])
+    assert "did not save where they were" in printed.out
 
 
 def test_only_training_is_launched(capsys):

@@ -1,6 +1,7 @@
 """What a run shows in a notebook, and what is left of it when its cell is interrupted."""
 
 import builtins
+import json
 import re
 
 import pytest
@@ -86,6 +87,22 @@ def test_elsewhere_ctrl_c_stops_the_program(fit, tmp_path, monkeypatch, error, n
     monkeypatch.setattr(tfpt.run, "fit_experiment", pressed)
     with pytest.raises(error):
         fit(tmp_path, data="digits")
+
+
+def test_of_several_seeds_the_one_that_was_stopped_is_found(fit, tmp_path, monkeypatch):
+    row = {"split": "train", "loss": 1.0}
+    for seed, state in ((0, "finished"), (1, "interrupted")):
+        (tmp_path / "run" / f"seed-{seed}").mkdir(parents=True)
+        (tmp_path / "run" / f"seed-{seed}" / "status.json").write_text(json.dumps({"state": state}))
+        (tmp_path / "run" / f"seed-{seed}" / "metrics.jsonl").write_text(json.dumps({**row, "seed": seed}))
+    monkeypatch.setattr(builtins, "__IPYTHON__", True, raising=False)
+
+    def pressed(experiment, console):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tfpt.run, "fit_experiment", pressed)
+    run = fit(tmp_path, data="digits", seeds=(0, 1))
+    assert (run.interrupted, run.folder, run.history) == (True, tmp_path / "run", [{**row, "seed": 1}])
 
 
 def test_a_run_that_was_never_begun_returns_nothing(fit, tmp_path, monkeypatch):

@@ -101,17 +101,19 @@ def test_predict_says_what_is_not_there(call, trained, tmp_path):
     assert "no.jpg is not there" in err
 
 
-def test_export_publishes_the_next_version_without_training(call, fit, pictures, tmp_path):
-    run = fit(tmp_path, data=f"folder:{pictures}")
-    flags = f"--flagfile={run.folder / 'experiment.flags'}"
+def test_export_publishes_the_next_version_without_training(call, trained, tmp_path):
+    run, models = tmp_path / "run", tmp_path / "models"
+    shutil.copytree(trained.folder, run)
+    shutil.copytree(trained.model_folder.parent, models)
+    flags = f"--flagfile={run / 'experiment.flags'}", f"--output.run_dir={run}", f"--output.model_dir={models}"
 
-    code, out, _ = call(export, flags, "--export.require=accuracy>=0")
-    refused = call(export, flags, "--export.require=accuracy>1")
+    code, out, _ = call(export, *flags, "--export.require=accuracy>=0")
+    refused = call(export, *flags, "--export.require=accuracy>1")
 
     assert code == 0 and "epoch" not in out
-    assert [folder.name for folder in sorted((tmp_path / "models").iterdir())] == ["1", "2"]
+    assert [folder.name for folder in sorted(models.iterdir())] == ["1", "2"]
     assert refused[0] == 3 and "nothing was published" in refused[2]
-    assert json.loads((run.folder / "metrics.json").read_text())["test"] == run.metrics["test"]
+    assert json.loads((run / "metrics.json").read_text())["test"] == trained.metrics["test"]
 
 
 def test_export_needs_a_trained_run(call, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from tfpt import reproduce
+from tfpt.errors import UserError
 from tfpt.reproduction import Compared, data_differences, environment_differences, weights_differences
 
 
@@ -100,3 +101,30 @@ def test_what_is_no_run_is_said(call, recorded, tmp_path):
     (tmp_path / "run" / "data.json").unlink()
     code, _, err = call(tmp_path / "run")
     assert (code, "data.json is gone or damaged" in err) == (2, True)
+
+
+def test_a_finished_run_is_never_taken_for_the_run_again(tmp_path):
+    def begun(name, state):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "status.json").write_text(json.dumps({"state": state}))
+
+    run = tmp_path / "run"
+    assert reproduce._place(run, "") == tmp_path / "run-again"
+    begun("run-again", "interrupted")
+    assert reproduce._place(run, "") == tmp_path / "run-again"
+    begun("run-again-2", "failed")
+    (tmp_path / "run-again" / "status.json").write_text('{"state": "finished"}')
+    assert reproduce._place(run, "") == tmp_path / "run-again-2"
+    shutil.rmtree(tmp_path / "run-again-2")
+    (tmp_path / "run-again-2").mkdir()
+    (tmp_path / "run-again-2" / "metrics.json").write_text("{}")  # of several seeds
+    assert reproduce._place(run, "") == tmp_path / "run-again-3"
+    assert reproduce._place(run, str(tmp_path / "new")) == tmp_path / "new"
+    with pytest.raises(UserError, match=r"--reproduce.output=.*run-again holds a finished run, so nothing would run"):
+        reproduce._place(run, str(tmp_path / "run-again"))
+
+
+def test_what_an_older_record_does_not_hold_is_no_difference():
+    now = {"trunk": "a" * 64, "task.head": "b" * 64}
+    assert weights_differences({"trunk": "a" * 64}, now) == []
+    assert len(weights_differences({"trunk": "a" * 64, "task.head": "c" * 64}, now)) == 1

@@ -66,6 +66,7 @@ def test_files_and_bytes_are_answered(trained, pictures, tmp_path):
     answer = trained.predict([file, str(file), file.read_bytes()])
     assert len(set(answer["label"].tolist())) == 1
     assert trained.predict(pandas.DataFrame({"path": [str(file)]}))["label"] == answer["label"][:1]
+    assert trained.predict(pandas.Series([str(file)], index=[7]))["label"] == answer["label"][:1]
     copy = trained.export(tmp_path / "copy")
     assert (copy / "saved_model.pb").is_file()
     with pytest.raises(UserError, match="cannot be written"):
@@ -94,7 +95,7 @@ def test_a_flag_that_came_later_had_its_default_then(trained, tmp_path):
         "\n".join(line for line in lines if "input.intensity" not in line) + "\n"
     )
     RunFolder(tmp_path).check_same(trained.experiment)
-    options = dataclasses.replace(trained.experiment.input, intensity="full")
+    options = dataclasses.replace(trained.experiment.input, intensity="percentile:1,99")
     with pytest.raises(UserError, match=r"other settings \(input\.intensity\)"):
         RunFolder(tmp_path).check_same(dataclasses.replace(trained.experiment, input=options))
 

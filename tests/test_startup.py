@@ -40,10 +40,12 @@ def test_another_backend_is_refused(monkeypatch):
 
 def test_tensorflow_starts_in_silence_with_the_threads_asked_for():
     out = run(
-        "from tfpt import errors\nfrom tfpt.app import start_tensorflow\nstart_tensorflow(1)\nimport tensorflow as tf\n"
-        "print(tf.config.threading.get_intra_op_parallelism_threads(), float(tf.zeros(())))\nstart_tensorflow(1)\n"
+        "import gc\nfrom tfpt import errors\nfrom tfpt.app import start_tensorflow\nstart_tensorflow(1)\nimport tensorflow as tf\n"
+        "print(tf.config.threading.get_intra_op_parallelism_threads(), float(tf.zeros(())))\n"
+        "kept = gc.get_freeze_count()\nstart_tensorflow(1)\nprint(kept > 100_000, gc.get_freeze_count() == kept)\n"
         "try:\n    start_tensorflow(2)\nexcept errors.UserError as error:\n    print(error)\n"
     )
     assert out.stdout.splitlines()[0] == "1 0.0"
-    assert out.stdout.splitlines()[1].startswith("--runtime.threads=2: TensorFlow already runs in this process with 1 ")
+    assert out.stdout.splitlines()[1] == "True True"
+    assert out.stdout.splitlines()[2].startswith("--runtime.threads=2: TensorFlow already runs in this process with 1 ")
     assert out.stderr == ""

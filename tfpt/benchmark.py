@@ -130,7 +130,7 @@ def _measure(
     parsed: flags.Parsed, servable: "Servable", raw: Sequence[dict[str, bytes]], console: Console
 ) -> list["Latency"]:
     """Measures each engine that may run; TensorFlow first."""
-    from tfpt.engines._choice import candidates
+    from tfpt.engines._choice import candidates, served_precision
     from tfpt.server import latency, options
     from tfpt.server.engine import TENSORFLOW, put_on_engine
     from tfpt.server.model import Model
@@ -140,7 +140,7 @@ def _measure(
     most = max(own.batch_sizes)
     limits = options.Options(batch_size=most, queue=max(1000, most), max_megapixels=1e6, max_text_length=2**40)
     model = Model(servable, limits)
-    names = candidates(runtime.engine, precision=runtime.engine_precision)
+    names = candidates(runtime.engine, precision=served_precision(runtime.engine_precision))
     rows = []
     plain = model.runner
     with console.track("Measuring", total=len(names) * len(own.batch_sizes), unit="rows") as track:

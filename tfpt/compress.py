@@ -113,7 +113,9 @@ def _trained(way: Compression, subject: "Subject", parsed: flags.Parsed, console
     from tfpt.serving.servable import EXTRA, Servable
 
     before = Variant(name="before", format="saved_model", file=subject.bundle, subject=subject)
-    metrics = measure(subject.servable, scores_of(before, console=console))
+    scores = scores_of(before, console=console)
+    metrics = measure(subject.servable, scores)
+    _results.check_learned(subject, scores, metrics)
     experiment = _published(way, subject, parsed, metrics)
     folder = Path(experiment.output.run_dir)
     _same_way(folder, {"compress": parsed.compress, "model": _fingerprint(subject), **dataclasses.asdict(way.options)})

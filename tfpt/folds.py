@@ -92,7 +92,7 @@ def _check_same_data(folders: Sequence[Path]) -> None:
     Raises:
         UserError: it names the folders.
     """
-    contents = [_contents(folder / "splits.csv") for folder in folders]
+    contents = [(_contents(folder / "splits.csv"), _labels(folder / "data.json")) for folder in folders]
     before = [str(folder) for folder, found in zip(folders, contents, strict=True) if found != contents[-1]]
     if before:
         raise UserError(
@@ -104,6 +104,11 @@ def _check_same_data(folders: Sequence[Path]) -> None:
 def _contents(file: Path) -> list[tuple[str, str]]:
     with open(file, encoding="utf-8", errors="surrogateescape", newline="") as lines:
         return [(row["name"], row["digest"]) for row in csv.DictReader(lines)]
+
+
+def _labels(file: Path) -> Any:
+    """Returns the digest of all labels; None in an older record."""
+    return json.loads(file.read_text(encoding="utf-8", errors="surrogateescape")).get("labels_sha256")
 
 
 def write_out_of_fold(files: Sequence[Path], path: Path) -> None:

@@ -76,7 +76,7 @@ FOREIGN_NAMES = {
     "augmentation": "input.augment",
     "aa": "input.augment",
     "auto_augment": "input.augment",
-    "max_train_samples": "input.examples_per_class",
+    "max_train_samples": "input.limit",
     "dropout": "task.dropout",
     "drop_rate": "task.dropout",
     "label_smoothing": "task.label_smoothing",

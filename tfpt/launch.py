@@ -27,7 +27,7 @@ AGAIN = (app.FAILED, app.PREEMPTED)
 SECONDS_TO_STOP = 5.0
 """One that waits for a dead worker has nothing to save, and may not hear SIGTERM."""
 SECONDS_TO_SAVE = 60.0
-"""After SIGTERM, when all can still talk to each other."""
+"""After Ctrl-C and SIGTERM, when all can still talk to each other."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,50 +66,85 @@ def _launch(parsed: flags.Parsed, console: Console) -> int:
         raise UserError(
             "tfpt launch starts `tfpt train`: write tfpt launch --launch.workers=2 -- train --flagfile=FILE."
         )
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # a closed terminal does not reach the workers' own groups
+        signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
     for attempt in range(options.restarts + 1):
         if attempt:
             console.warn(f"A worker died; all are started again ({attempt} of {options.restarts}).")
-        code = run_together(parsed.paths, count=options.workers)
+        code = run_together(parsed.paths, count=options.workers, console=console)
         if code not in AGAIN and code >= 0:
             return code
     console.warn(f"It died {options.restarts + 1} times: see what the workers said above.")
     return code if code > 0 else app.FAILED
 
 
-def run_together(arguments: Sequence[str], *, count: int) -> int:
+def run_together(arguments: Sequence[str], *, count: int, console: Console) -> int:
     """Runs the workers until the first one, which writes, has ended or any has failed; stops the others.
+
+    Each worker has a process group of its own: what stops this program, Ctrl-C in a terminal too, reaches it alone, and it
+    passes that on once.
 
     Args:
         arguments: program and flags.
         count: how many workers.
+        console: hears how workers were stopped.
 
     Returns:
         The exit code of the first worker, or of the one that failed; below 0 the signal that ended it.
 
     Raises:
-        Preempted: SIGTERM came; the workers have got it, too, and time to save.
+        KeyboardInterrupt: Ctrl-C was pressed, or SIGTERM came; the workers got it, too, and time to save.
     """
     addresses = ",".join(f"127.0.0.1:{port}" for port in free_ports(count))
     program, *rest = arguments
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tfpt", program, *rest, f"--runtime.workers={addresses}", f"--runtime.worker={k}"],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *_python_path()])},
-        )
-        for k in range(count)
-    ]
+    workers: list[subprocess.Popen[bytes]] = []
     try:
+        for k in range(count):
+            where = [f"--runtime.workers={addresses}", f"--runtime.worker={k}"]
+            workers.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "tfpt", program, *rest, *where],
+                    env={
+                        **os.environ,
+                        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *_python_path()]),
+                    },
+                    process_group=0,
+                )
+            )
         return _first_end(workers)
-    except Preempted:
-        for worker in workers:
-            worker.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            code = workers[0].wait(timeout=SECONDS_TO_SAVE)
-            if code not in AGAIN and code >= 0:  # it came to its end, or to a mistake
-                return code
-        raise  # whoever stops this program wants none of them started again
+    except KeyboardInterrupt as asked:
+        return _passed_on(asked, workers, console)
     finally:
         stop(workers)
+
+
+def _passed_on(asked: KeyboardInterrupt, workers: Sequence["subprocess.Popen[bytes]"], console: Console) -> int:
+    """Stops the workers by what this program was asked to stop with; asked again, it kills them.
+
+    Returns:
+        The exit code of the first worker, where it had come to its end or to a mistake.
+
+    Raises:
+        KeyboardInterrupt: what was asked; whoever stops this program wants none of them started again.
+    """
+    code: int | None = None
+    try:
+        for worker in workers:
+            worker.send_signal(signal.SIGTERM if isinstance(asked, Preempted) else signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = workers[0].wait(timeout=SECONDS_TO_SAVE) if workers else None
+    except KeyboardInterrupt:
+        for worker in workers:
+            worker.kill()
+        console.warn("The workers were killed; the same command goes on from their last checkpoint.")
+        raise
+    if code in (app.STOPPED, app.PREEMPTED):
+        console.say("The workers have stopped and saved where they were.")
+    elif code is None or code < 0 or code in AGAIN:
+        console.warn("The workers did not save where they were; the same command goes on from their last checkpoint.")
+    else:
+        return code
+    raise asked
 
 
 def _python_path() -> list[str]:
@@ -134,11 +169,14 @@ def stop(workers: Sequence["subprocess.Popen[bytes]"]) -> None:
     for worker in running:
         worker.terminate()
     deadline = time.monotonic() + SECONDS_TO_STOP
-    for worker in running:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            worker.wait(timeout=max(0.0, deadline - time.monotonic()))
-        worker.kill()
-        worker.wait()
+    try:
+        for worker in running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.wait(timeout=max(0.0, deadline - time.monotonic()))
+    finally:  # who presses Ctrl-C meanwhile does not want to wait
+        for worker in running:
+            worker.kill()
+            worker.wait()
 
 
 def free_ports(count: int) -> list[int]:

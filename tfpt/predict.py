@@ -10,7 +10,7 @@ exit code is then 1; the others are answered all the same.
 
 import dataclasses
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -81,27 +81,32 @@ def _predict(parsed: flags.Parsed, console: Console) -> int:
     console = console if form == "table" else Console(stream=sys.stderr)
     servable = Servable.load(model, trust=parsed.trust)
     features = servable.features()
+    found: Iterable[FileAnswer]
     if parsed.text:
         found = [answers.answer_text(servable, parsed.text)]
     elif source:
         size = source.info().size
-        found = list(asked.answer_asked(servable, asked.of_source(source, features), total=size, console=console))
+        found = asked.answer_asked(servable, asked.of_source(source, features), total=size, console=console)
     elif "image" not in features:
         texts = list(asked.of_files(files, features))
-        found = list(asked.answer_asked(servable, texts, total=len(texts), console=console))
+        found = asked.answer_asked(servable, texts, total=len(texts), console=console)
     else:
-        found = list(answers.answer_files(servable, files, console=console))
+        found = answers.answer_files(servable, files, console=console)
     if options.output:
         with atomic_text(options.output, errors="surrogateescape") as file:
-            answers.write_answers(found, file, form="csv" if form == "table" else form, top=options.top)
-        console.say(f"{len(found)} answers are in {options.output}.")
-    elif form == "table" and parsed.text:
-        console.say("\n".join(answers.in_words(found[0], options.top)))
-    elif form == "table":
-        console.table(["file", "answer", *["then"] * (options.top > 1)], [_row(a, options.top) for a in found])
+            kind = "csv" if form == "table" else form
+            count, failed = answers.write_answers(found, file, form=kind, top=options.top)
+        console.say(f"{count} answers are in {options.output}.")
+        return int(failed > 0)
+    if form != "table":
+        _, failed = answers.write_answers(found, sys.stdout, form=form, top=options.top)
+        return int(failed > 0)
+    shown = list(found)
+    if parsed.text:
+        console.say("\n".join(answers.in_words(shown[0], options.top)))
     else:
-        answers.write_answers(found, sys.stdout, form=form, top=options.top)
-    return int(any(a.error for a in found))
+        console.table(["file", "answer", *["then"] * (options.top > 1)], [_row(a, options.top) for a in shown])
+    return int(any(a.error for a in shown))
 
 
 def _without_labels(data: Component, given: Collection[str]) -> Component:

@@ -6,6 +6,7 @@ code 1). With other data nothing is run, unless --reproduce.anyway says so.
 """
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,10 @@ PROGRAM = "Run a recorded run again and compare."
 class Options:
     """Flags of the group `reproduce`."""
 
-    output: str = setting("", "Run folder of the new run; default: RUN-again. One that was begun is gone on with.")
+    output: str = setting(
+        "",
+        "Run folder of the new run; default: RUN-again, or RUN-again-2, ... where that is finished. One that was begun is gone on with.",
+    )
     anyway: bool = setting(False, "Run even if the data is not the same.")
     check: bool = setting(False, "Only name the differences; run nothing.")
 
@@ -47,14 +51,14 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _reproduce(parsed: flags.Parsed, console: Console) -> int:
-    from tfpt import reproduction
+    from tfpt import folds, reproduction
 
     if len(parsed.paths) != 1:
         raise UserError("Write the one run folder to run again: tfpt reproduce runs/NAME.")
     options, folder = parsed.options["reproduce"], Path(parsed.paths[0])
     if not (folder / "experiment.flags").is_file():
         raise UserError(f"{folder} is no run folder: it holds no experiment.flags.")
-    place = Path(options.output) if options.output else folder.with_name(f"{folder.resolve().name}-again")
+    place = _place(folder, options.output)
     experiment = reproduction.placed(flags.read_experiment(folder / "experiment.flags"), place)
     recorded = reproduction.record_folder(folder)
     metrics = reproduction.read(folder / "metrics.json")
@@ -67,7 +71,8 @@ def _reproduce(parsed: flags.Parsed, console: Console) -> int:
     from tfpt.training.setting import set_up
 
     made_with = reproduction.environment_differences(reproduction.read(recorded / "environment.json"), environment())
-    now = set_up(experiment, console=Console(quiet=True), offline=parsed.offline).data_record
+    one = folds.of_fold(experiment, int(recorded.name.rpartition("-")[2])) if folds.wanted(experiment) else experiment
+    now = set_up(one, console=Console(quiet=True), offline=parsed.offline).data_record
     learned_from = reproduction.data_differences(data, now)
     _tell([*made_with, *learned_from], console)
     if options.check:
@@ -95,6 +100,25 @@ def _reproduce(parsed: flags.Parsed, console: Console) -> int:
         said = [{**dataclasses.asdict(c), "verdict": c.verdict} for c in compared]
         print(json.dumps({"reproduced": not wrong, "differences": differences, "metrics": said}, indent=1))
     return app.FAILED if wrong or not compared else app.DONE
+
+
+def _place(folder: Path, output: str) -> Path:
+    """Returns the folder to run in: never that of a run that is finished, of which nothing would run.
+
+    Raises:
+        UserError: the one that was asked for holds such a run.
+    """
+    from tfpt import reproduction
+
+    if output and reproduction.is_finished(Path(output)):
+        raise UserError(
+            f"--reproduce.output={output} holds a finished run, so nothing would run again; name another folder."
+        )
+    if output:
+        return Path(output)
+    first = folder.with_name(f"{folder.resolve().name}-again")
+    others = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
+    return next(place for place in itertools.chain([first], others) if not reproduction.is_finished(place))
 
 
 def _tell(differences: Sequence[str], console: Console) -> None:

@@ -45,9 +45,16 @@ class Compared:
 
 
 def record_folder(folder: Path) -> Path:
-    """Returns where environment.json and data.json are: for a run of several seeds, the folder of one of them."""
-    seeds = sorted(folder.glob("seed-*/data.json"))
-    return folder if (folder / "data.json").exists() or not seeds else seeds[0].parent
+    """Returns where environment.json and data.json are: for a run of several seeds or folds, the folder of one of them."""
+    several = sorted([*folder.glob("seed-*/data.json"), *folder.glob("fold-*/data.json")])
+    return folder if (folder / "data.json").exists() or not several else several[0].parent
+
+
+def is_finished(folder: Path) -> bool:
+    """Tells whether a folder holds a run that came to its end: of one, its status says so, of several seeds or folds their results."""
+    if (folder / "status.json").exists():
+        return read(folder / "status.json").get("state") == "finished"
+    return (folder / "metrics.json").exists()
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -94,14 +101,17 @@ def data_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
             f"{counts[0]} examples then, {counts[1]} now" if counts[0] != counts[1] else f"others, {counts[0]} as then"
         )
         found.append(f"data, {split}: {many}")
+    labels = [one.get("labels_sha256") for one in (then, now)]
+    if not found and None not in labels and labels[0] != labels[1]:
+        found.append("data: the same examples, with other labels or names of classes")
     return found
 
 
 def weights_differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Returns a sentence for each trunk that did not begin with the same weights."""
+    """Returns a sentence for each trunk, checkpoint's head or `--train.init_from` that did not begin with the same weights."""
     return [
         f"weights of {name}: {then.get(name, 'not recorded')[:12]} then, {now.get(name, 'none')[:12]} now"
-        for name in dict.fromkeys([*then, *now])
+        for name in then or now  # an older record does not hold all that there is now
         if then.get(name) != now.get(name)
     ]
 

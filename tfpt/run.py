@@ -15,6 +15,7 @@ from tfpt.console import Console
 from tfpt.data import DataSource
 from tfpt.errors import Preempted, UserError
 from tfpt.evaluation.environment import environment
+from tfpt.given_objects import identified
 from tfpt.publish import publish
 from tfpt.retracing import no_retracing_notices
 from tfpt.tasks import Task
@@ -73,11 +74,14 @@ def fit(
         backbone = {trunk: _as_backbone(given) for trunk, given in trunks.items()}
     if name:
         options["output"] = _named_output(name, options.get("output", {}))
-    experiment = keywords.experiment_from_kwargs(task=task, data=data, backbone=backbone, **options)
-    if loss is not None or metrics:
-        options.pop("task_options", None)
-        task = _with_functions(experiment, loss, metrics)
-        experiment = keywords.experiment_from_kwargs(task=task, data=data, backbone=backbone, **options)
+    chosen = keywords.experiment_from_kwargs(task=task, data=data, backbone=backbone, **options)
+    own_functions = loss is not None or metrics
+    experiment = keywords.experiment_from_kwargs(
+        task=identified(_with_functions(chosen, loss, metrics) if own_functions else chosen.task),
+        data=identified(chosen.data),
+        backbone={trunk: identified(component) for trunk, component in chosen.backbone.items()},
+        **{name: value for name, value in options.items() if not name.endswith("_options")},
+    )
     try:
         return fit_experiment(experiment, console=Console(quiet=quiet))
     except KeyboardInterrupt as pressed:
@@ -119,13 +123,17 @@ def _so_far(experiment: Experiment) -> Run | None:
     from tfpt.training.run_folder import RunFolder
 
     folder = RunFolder(Path(experiment.output.run_dir))
-    if experiment.output.if_exists == "new" or (folder.status() or {}).get("state") != "interrupted":
+    inside = [
+        RunFolder(path.parent) for path in sorted(folder.path.glob("*-*/status.json"))
+    ]  # of several seeds or folds
+    stopped = next((one for one in (folder, *inside) if (one.status() or {}).get("state") == "interrupted"), None)
+    if experiment.output.if_exists == "new" or stopped is None:
         return None
     return Run(
         folder=folder.path,
         experiment=experiment,
         metrics={},
-        history=folder.history(),
+        history=stopped.history(),
         model_folder=None,
         interrupted=True,
     )
@@ -222,6 +230,7 @@ def _go(
     from tfpt.training.tracking import Tracking
 
     folder.check_same(experiment)
+    experiment = folder.as_begun(experiment)
     if not again and folder.is_finished():
         return _finished(experiment, folder, console)
     _check_model_dir(experiment)
@@ -302,9 +311,9 @@ def _run(
     together = strategies.current()
     with together.losing_no_worker():
         trained = train(adapt(setting) if adapt else setting, folder, console=console)
-        if not folder.writes:
-            together.wait()  # a worker that leaves takes the others with it
     if not folder.writes:
+        if not together.leave() and not folder.is_finished():  # the first worker says so before it leaves
+            raise Preempted("another worker was lost")
         return Run(
             folder=folder.path,
             experiment=setting.experiment,
@@ -314,9 +323,9 @@ def _run(
         )
     try:
         model_folder = publish(setting, trained, folder, console)
+        folder.write_status("finished", trained.progress, model=str(model_folder.resolve()) if model_folder else None)
     finally:
-        together.wait()
-    folder.write_status("finished", trained.progress, model=str(model_folder.resolve()) if model_folder else None)
+        together.leave()
     return load_run(folder.path, setting.experiment)
 
 

@@ -58,6 +58,8 @@ class Run:
             raise UserError(
                 "The run was interrupted, so there is no model yet; fit with the same settings goes on with it."
             )
+        if self.model_folder is None and self.metrics.get("folds"):
+            raise UserError("Cross-validation publishes no model; fit with the same settings without folds trains one.")
         if self.model_folder is None:
             raise UserError("The run published no model: --export.publish was false.")
         return self.model_folder
@@ -76,7 +78,7 @@ class Run:
         Args:
             examples: a list of texts, or, for pictures, of paths or the files' bytes; where the model reads several features (two
                 texts, a question and its context), of tuples in that order or dictionaries by feature. A DataFrame with a
-                column a feature, or with one column, is such a list.
+                column a feature, or with one column, is such a list, and so is a Series.
 
         Returns:
             The decoded answer by name, `[examples, ...]` each.
@@ -89,8 +91,10 @@ class Run:
         from tfpt.preprocessors.image import Image
         from tfpt.serving.padding import concatenated
 
-        if hasattr(examples, "to_dict"):
+        if hasattr(examples, "columns"):
             examples = examples.to_dict("records")
+        elif hasattr(examples, "to_list"):
+            examples = examples.to_list()
         if isinstance(examples, str | bytes | Path | Mapping) or not len(examples):
             raise UserError("predict takes a list of texts, paths or bytes with at least one entry.")
         model = self.model

@@ -151,3 +151,82 @@ def test_other_mistakes_are_one_sentence(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
     with pytest.raises(UserError, match="changes case"):
         _folder_tokenizer.read(tmp_path, {"model_type": "deberta-v2"})
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "whole"),
+    [
+        ({"tokenizer_class": "XLMRobertaTokenizer"}, {}, False),  # multilingual MiniLM
+        ({}, {"tokenizer_class": "XLMRobertaTokenizerFast"}, False),
+        ({}, {"tokenizer_class": "PreTrainedTokenizerFast"}, True),
+    ],
+)
+def test_ids_of_xlm_roberta_in_another_kind_of_folder(model, config, settings, whole, tmp_path):
+    expected = converted(model, ["<s>", "<pad>", "</s>", "<unk>"], 3, unknown=3)
+    (tmp_path / "sentencepiece.bpe.model").write_bytes(model)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    if whole:
+        expected.save(str(tmp_path / "tokenizer.json"))
+    found = _folder_tokenizer.read(tmp_path, {"model_type": "bert", **config})
+    same_ids(found, expected, CORPUS)
+    assert (found.begin, found.end, found.padding) == (0, 2, 1)
+
+
+def test_a_sentencepiece_file_is_compared_with_tokenizer_json(model, tmp_path):
+    (tmp_path / "spm.model").write_bytes(model)
+    expected = converted(model, [], 0, unknown=0)
+    expected.save(str(tmp_path / "tokenizer.json"))
+    same_ids(_folder_tokenizer.read(tmp_path, {"model_type": "deberta-v2"}), expected, CORPUS)
+    converted(model, ["<a>", "<unk>"], 3, unknown=1).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(UserError, match=r"spm.model and the tokenizer.json beside it have other vocabularies"):
+        _folder_tokenizer.read(tmp_path, {"model_type": "deberta-v2"})
+
+
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "A", "é", "e"]
+BERT = {"type": "BertNormalizer", "lowercase": False, "strip_accents": None, "handle_chinese_chars": True}
+SPLIT = {"type": "NFD"}, {"type": "Lowercase"}, {"type": "StripAccents"}
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "ids"),
+    [
+        (None, [6, 7]),
+        (BERT, [6, 7]),
+        ({"type": "Sequence", "normalizers": [BERT]}, [6, 7]),
+        ({"type": "Sequence", "normalizers": SPLIT}, [5, 8]),
+        ({"type": "Sequence", "normalizers": [BERT, {"type": "NFKC"}]}, "BertNormalizer, NFKC"),
+        ({"type": "Lowercase"}, "by Lowercase before"),
+    ],
+)
+def test_the_normalizer_of_word_pieces(normalizer, ids, tmp_path):
+    whole = {"model": {"type": "WordPiece", "vocab": {piece: k for k, piece in enumerate(VOCABULARY)}}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**whole, "normalizer": normalizer}))
+    if isinstance(ids, str):
+        with pytest.raises(UserError, match=ids):
+            _folder_tokenizer.read(tmp_path, {})
+    else:
+        found = _folder_tokenizer.read(tmp_path, {}).tokenizer.tokenize(tf.constant(["A é"]))
+        assert found.ids.to_list() == [ids]
+
+
+def test_byte_pairs_with_a_normalizer_are_refused(tmp_path):
+    whole = {"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**whole, "normalizer": None}))
+    assert _folder_tokenizer.read(tmp_path, {}).tokenizer.tokenize(tf.constant(["ab"])).ids.to_list() == [[2]]
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**whole, "normalizer": {"type": "NFC"}}))
+    with pytest.raises(UserError, match="changes texts by NFC before it splits them"):
+        _folder_tokenizer.read(tmp_path, {})
+
+
+def test_words_that_a_folder_adds_are_named(tmp_path):
+    assert _folder_tokenizer.added_tokens(tmp_path) == []
+    added = [
+        {"id": 4, "content": "[MASK]", "special": True},
+        {"id": 9, "content": "[E1]", "special": False},
+        {"id": 10, "content": "[E2]", "special": True},
+    ]
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
+    settings = {"mask_token": "[MASK]", "additional_special_tokens": ["[E2]"]}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"[E3]": 11, "[MASK]": 4}))
+    assert _folder_tokenizer.added_tokens(tmp_path) == ["[E1]", "[E2]", "[E3]"]

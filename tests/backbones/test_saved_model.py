@@ -67,7 +67,7 @@ def test_it_answers_as_the_trunk_did_and_trains_again(bundles, kind):
     same, _ = preprocessor.host_batch(raw)
     np.testing.assert_array_equal(same, values)
     wanted = parts.trunks["trunk"](values)["pooled"]
-    np.testing.assert_allclose(trunk(values)["pooled"], wanted, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(trunk(values)["pooled"], wanted, rtol=1e-5, atol=1e-6)  # one is lean, one is not
 
     spec = backbone.spec()
     assert spec.endpoints["pooled"] == tuple(wanted.shape[1:])
@@ -123,6 +123,21 @@ def described(folder, change):
         return folder
 
     return make
+
+
+def test_what_question_answering_asked_of_its_preprocessor_is_asked_of_no_other_task(bundles, tmp_path):
+    def of_questions(preprocessors):
+        kind, settings = preprocessors["trunk"]
+        asked = {"features": ["question", "context"], "offsets": True, "words": True, "first_length": 9}
+        preprocessors["trunk"] = [kind, {**settings, **asked}]
+
+    folder = described(tmp_path, of_questions)(bundles["text"][0])
+    made = SavedModel(str(folder)).preprocessor(Input())
+    assert (made.offsets, made.words, made.first_length) == (False, False, 0)
+    assert made.for_features({"text"}).features == ("text",)
+    values, _ = made.for_features({"text", "text_pair"}).host(tf.constant("a " * 50), tf.constant("b " * 50))
+    assert len(values) == made.size
+    assert made.for_features({"question", "context"}).with_whole_second(first_length=5).first_length == 5
 
 
 def test_nothing_that_a_bundle_names_is_imported(bundles, tmp_path):

@@ -20,6 +20,7 @@ from tfpt.console import Console
 from tfpt.errors import GateError, UserError
 from tfpt.registry import find
 from tfpt.serving.servable import Servable
+from tfpt.tasks import Primary
 
 
 @pytest.fixture(scope="module")
@@ -119,13 +120,14 @@ def test_pruned_weights_are_zero_in_the_bundle(call, model, tmp_path):
 def test_a_student_learns_from_the_model(call, model, tmp_path):
     code, out, err = call(
         f"--model={model}", "--compress=distill", "--compress.student=tiny:conv", "--compress.max_drop=1",
-        "--compress.epochs=2", "--compress.image_size=20", "--compress.output=student",
+        "--compress.epochs=2", "--compress.image_size=20", "--compress.feature_weight=1", "--compress.output=student",
     )  # fmt: skip
     assert (code, err) == (0, "")
     assert "The teacher answers" in out
     student = Servable.load(tmp_path / "student")
     assert student.preprocessors["trunk"].size == 20
     assert "teacher" not in json.dumps(student.describe())
+    assert len(student.outputs.loaded.variables) == len(Servable.load(model).outputs.loaded.variables)
 
 
 def test_a_bundle_that_does_not_know_its_data_is_refused(tmp_path):
@@ -178,6 +180,28 @@ def test_soft_targets():
     p, q = (np.exp(x / 3) / np.exp(x / 3).sum() for x in (np.array([2.0, 0.0]), np.array([0.0, 1.0])))
     expected = 9 * np.sum(p * np.log(p / q))
     np.testing.assert_allclose(soft_losses(student, teacher, kind="single", temperature=3.0)[0], expected, rtol=1e-5)
+
+
+def test_standardized_logits_are_compared_whatever_their_size():
+    random = np.random.default_rng(0)
+    teacher, student = (tf.constant(random.normal(0, 9, (6, 4)).astype(np.float32)) for _ in range(2))
+    settings = {"kind": "single", "temperature": 2.0, "standardize": True}
+    losses = soft_losses(student, teacher, **settings)
+    np.testing.assert_allclose(soft_losses(5 * student + 3, 0.5 * teacher - 1, **settings), 5 * losses, rtol=1e-3)
+    np.testing.assert_allclose(soft_losses(7 * teacher, teacher, **settings), 0.0, atol=1e-3)
+    assert (losses.numpy() > 0.1).all()
+    of_two = {**settings, "standardize": False}
+    np.testing.assert_array_equal(
+        soft_losses(student[:, :2], teacher[:, :2], **settings), soft_losses(student[:, :2], teacher[:, :2], **of_two)
+    )
+
+
+def test_a_student_whose_logits_are_all_equal_can_begin_to_learn():
+    teacher, student = tf.constant([[9.0, 0.0, -3.0]]), tf.Variable([[0.0, 0.0, 0.0]])
+    with tf.GradientTape() as tape:
+        loss = soft_losses(student, teacher, kind="single", temperature=2.0, standardize=True)
+    (gradient,) = tape.gradient(loss, student).numpy()
+    assert np.isfinite(gradient).all() and gradient[0] < 0 < gradient[1] < gradient[2]
 
 
 def test_the_gate_is_about_the_direction_of_the_metric():
@@ -264,11 +288,53 @@ def test_pruning_counts_updates_by_examples():
         Prune("0.5").adapt(setting, None, console=Console(quiet=True))
 
 
-def test_a_student_trains_all_of_its_weights_where_the_model_trained_adapters():
-    given = ["--task=image_classification", "--data=digits", "--backbone=tiny:conv", "--train.lora_rank=4"]
-    experiment = flags.parse(given).experiment
+def subject_of(*given):
+    experiment = flags.parse(
+        ["--task=image_classification", "--data=digits", "--backbone=tiny:conv", *given]
+    ).experiment
     servable = SimpleNamespace(task=experiment.task.make())
-    subject = SimpleNamespace(experiment=experiment, servable=servable, bundle=Path("model"))
-    assert experiment.train.lora_rank == 4
+    return SimpleNamespace(experiment=experiment, servable=servable, bundle=Path("model"))
+
+
+def test_a_student_trains_all_of_its_weights_where_the_model_trained_adapters():
+    subject = subject_of("--train.lora_rank=4")
+    assert subject.experiment.train.lora_rank == 4
     assert Distill().experiment(subject).train.lora_rank == 0
     assert Prune().experiment(subject).input.tokens_per_batch == 0
+
+
+@pytest.mark.parametrize("unfreeze", ["none", "last:1"])
+def test_a_student_of_a_model_that_trained_its_head_alone_trains_whole(unfreeze):
+    subject = subject_of("--train.head_epochs=7", "--train.epochs=0", f"--train.unfreeze={unfreeze}")
+    train = Distill().experiment(subject).train
+    assert (train.epochs, train.unfreeze) == (7, "all")
+    assert Distill().experiment(subject).optim.head_multiplier == 4 * subject.experiment.optim.head_multiplier
+    assert Distill("", Options(epochs=2)).experiment(subject).train.epochs == 2
+
+
+@pytest.mark.parametrize("value", [0.25, 0.2, float("nan")])
+def test_a_model_that_has_learned_nothing_is_refused(tmp_path, value):
+    task = SimpleNamespace(
+        primary_of=lambda state: Primary("accuracy"),
+        details=lambda statistics, state: {
+            "baseline": {"accuracy": 0.25},
+            "baseline_answer": "the most frequent class, always",
+        },
+    )
+    subject = SimpleNamespace(
+        servable=SimpleNamespace(task=task, state={}), measured=("test", np.arange(4)), bundle=tmp_path
+    )
+    scores = SimpleNamespace(statistics={})
+    _results.check_learned(subject, scores, {"accuracy": {"value": 0.3}})
+    with pytest.raises(UserError, match=r"0\.2500 for answering the most frequent class every time; train it first"):
+        _results.check_learned(subject, scores, {"accuracy": {"value": value}})
+    task.primary_of = lambda state: Primary("loss", higher_is_better=False)
+    _results.check_learned(subject, scores, {"loss": {"value": value}})
+
+
+@pytest.mark.slow
+def test_what_has_learned_nothing_teaches_nothing(call, fit, pictures, tmp_path):
+    """One update at a learning rate of nothing leaves the head as it began: every picture gets the first class."""
+    run = fit(tmp_path / "untrained", data=f"folder:{pictures}", epochs=0, steps=1, optim={"head_learning_rate": 1e-30})
+    code, _, err = call(f"--model={run.model_folder}", "--compress=distill", "--compress.student=tiny:conv")
+    assert code == 2 and "train it first, it has learned nothing yet." in err

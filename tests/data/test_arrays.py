@@ -5,6 +5,7 @@ import io
 import struct
 
 import numpy as np
+import pandas
 import pytest
 import tensorflow as tf
 from PIL import Image
@@ -199,7 +200,6 @@ def test_arrays_by_split_train(fit, tmp_path):
 
 
 def test_a_data_frame():
-    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     frame = pandas.DataFrame({"words": ["a", "b", None], "kind": ["x", "y", "x"], 3: [1.5, 2, 3]}, index=[9, 9, 9])
     data = as_source(frame, {"text": "words", "label": "kind"})
     assert data.info().classes == ("x", "y") and data.info().origin == "frames given in Python"
@@ -215,6 +215,29 @@ def test_a_data_frame():
         as_source(frame, {}).info()
     with pytest.raises(UserError, match="holds no rows"):
         as_source(frame[:0], {}).info()
+
+
+def test_arrays_in_a_data_frame():
+    tokens = {"tokens": [np.array(["a", "b"]), np.array(["c"])], "tags": [np.array([0, 1]), np.array([1])]}
+    data = as_source(pandas.DataFrame(tokens), {"tokens": "tokens", "tags": "tags"})
+    assert [row["tags"].tolist() for row in read(data)] == [[0, 1], [1]]
+    answers = [{"text": np.array(["b"], object), "answer_start": np.array([2])}]
+    data = as_source(pandas.DataFrame({"question": ["q"], "context": ["a b"], "answers": answers}), {})
+    assert read(data)[0]["answer_text"] == b"b"
+    labels = pandas.DataFrame({"text": ["a", "b"], "label": [np.array(["x"]), np.array(["x", "y"])]})
+    assert [row["labels"].tolist() for row in read(as_source(labels, {}))] == [[1, 0], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "wanted"),
+    [
+        ([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]], ("0", "1"), [1, 0, 1]),  # label_mode="categorical"
+        ([[1.0], [0.0], [1.0]], ("0", "1"), [1, 0, 1]),  # label_mode="binary"
+    ],
+)
+def test_labels_as_keras_gives_them(labels, classes, wanted):
+    data = as_source(tf.data.Dataset.from_tensor_slices((["a", "b", "c"], labels)).batch(2), {})
+    assert (data.info().classes, data.index().labels.tolist()) == (classes, wanted)
 
 
 def test_a_dataset():

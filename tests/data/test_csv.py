@@ -123,6 +123,46 @@ def test_header_less(put):
     assert put(many, text="2", label="none").info().features == {"text": "text"}
 
 
+def test_a_known_name_that_comes_again_is_no_header(put):
+    rows = "How are you?\tquestion\nFine.\tanswer\nWho?\tquestion\nMe.\tanswer\n"
+    assert put({"a.tsv": rows}).info().size == 4
+    assert put({"a.tsv": "text\tclass\n" + rows}).info().size == 4
+    assert put("a,label\nb,x\nc,y\n").info().size == 2
+
+
+@pytest.mark.parametrize(
+    ("tokens", "tags"),
+    [
+        ("New York , too", "B-LOC I-LOC O O"),
+        ('["New", "York", ",", "too"]', '["B-LOC", "I-LOC", "O", "O"]'),
+        ("['New', 'York', ',', 'too']", "[1, 2, 0, 0]"),
+    ],
+)
+def test_tokens_and_tags(put, tokens, tags):
+    rows = "id\ttokens\tner_tags\n" + f"1\t{tokens}\t{tags}\n2\t[ Rome\tO B-LOC\n".replace(
+        "O B-LOC", "0 1" if "1" in tags else "O B-LOC"
+    )
+    names = ("O", "B-LOC", "I-LOC") if "1" in tags else ()
+    source = put({"a.tsv": rows}, tokens="tokens", tags="ner_tags", tag_names=names)
+    found = [
+        (row["text"].decode(), [source.info().classes[tag] for tag in row["tags"]])
+        for row in tf.data.Dataset.range(2).map(source.example).as_numpy_iterator()
+    ]
+    assert found == [("New York , too", ["B-LOC", "I-LOC", "O", "O"]), ("[ Rome", ["O", "B-LOC"])]
+    with pytest.raises(UserError, match=r"--data.tags=nertags is not a column; columns are id, tokens, ner_tags"):
+        put({"a.tsv": rows}, tokens="tokens", tags="nertags").info()
+
+
+def test_tokens_and_tags_without_a_header(put):
+    source = put({"a.tsv": "a b\tO O\nc\tB-X\n"}, tokens="1", tags="2")
+    assert source.info().size == 2 and source.info().classes == ("O", "B-X")
+
+
+def test_questions_without_answers_say_how_they_are_named(put):
+    with pytest.raises(UserError, match=r"--data.text=question, --data.text_pair=context and --data.label=none, or"):
+        put("id,question,context\n1,q,c\n").info()
+
+
 def test_header_said_and_seen(put):
     table = "Phrase,Rating\na,5\nb,3\nc,5\nd,3\n"
     with pytest.raises(UserError, match=r"first row looks like a header \(Phrase, Rating\); write --data.header=yes"):
@@ -310,3 +350,7 @@ def test_texts_beyond_the_memory_limit_come_from_a_file(put, tmp_path, monkeypat
 def test_settings_that_make_no_sense(field, value):
     with pytest.raises(ValueError, match=f"{field}: "):
         Csv.Config(**{field: value})
+
+
+def test_a_text_file_beside_tables_is_a_note(put):
+    assert put({"data.csv": "text,label\na,x\nb,y\n", "README.txt": "About.\n"}).info().size == 2

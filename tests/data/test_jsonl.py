@@ -54,6 +54,42 @@ def test_lists_of_labels(tmp_path):
         source(tmp_path, {"a.jsonl": rows}, label_type="number").info()
 
 
+def test_lists_of_zeros_and_ones_are_a_class_a_place(tmp_path):
+    def of(*labels, **config):
+        rows = [{"text": f"t{k}", "label": label} for k, label in enumerate(labels)]
+        data = source(tmp_path, {"a.jsonl": rows}, **config)
+        found = [row.get("labels", row.get("label")).tolist() for row in read(data)]
+        return data.info().classes, found, data.info().notes[-1]
+
+    assert of([0, 1, 0], [1, 1, 0])[:2] == (("0", "1", "2"), [[0, 1, 0], [1, 1, 0]])
+    assert of([0.0, 1.0], [1.0, 1.0])[:2] == (("0", "1"), [[0, 1], [1, 1]])
+    classes, found, note = of([0, 1, 0], [1, 0, 0], [0, 0, 1])
+    assert (classes, found) == (("0", "1", "2"), [1, 0, 2])
+    assert "lists of 0 and 1, one for each of 3 classes" in note and "one class" in note
+    assert of([0, 1], [1, 0], label_type="multi")[1] == [[0, 1], [1, 0]]
+    assert of([0], [0, 1], [1])[1] == [[1, 0], [1, 1], [0, 1]]  # numbers of the classes, because lengths differ
+    assert of([0], [1])[1] == [[1, 0], [0, 1]]
+    with pytest.raises(UserError, match=r"a\.jsonl:2: in the column label, the list 0, 1, 0 has a name twice"):
+        of([0, 1], [0, 1, 0])
+    rows = [{"text": "a", "label": [1, 2.5]}, {"text": "b", "label": [3, 4]}]
+    assert source(tmp_path, {"a.jsonl": rows}).info().features["target"] == "number"
+
+
+def test_whole_numbers_are_one_class_however_they_are_written(tmp_path):
+    rows = [{"text": "a", "label": 1.0}, {"text": "b", "label": 0}, {"text": "c", "label": 1}]
+    assert source(tmp_path, {"a.jsonl": rows}).index().labels.tolist() == [1, 0, 1]
+    (tmp_path / "a.csv").write_text("text,label\na,1.0\nb,0\nc,1\nd,2.0\n")
+    assert Csv(str(tmp_path / "a.csv")).info().classes == ("0", "1", "2.0")
+
+
+def test_rows_without_a_text_are_named(tmp_path):
+    rows = [{"text": "a", "label": 1}, *({"text": text, "label": 0} for text in (None, float("nan"), " "))]
+    data = source(tmp_path, {"a.jsonl": rows})
+    assert [row["text"] for row in read(data)] == [b"a", b"", b"", b" "]
+    assert "3 rows have no text: a.jsonl:2, a.jsonl:3, a.jsonl:4." in data.info().notes
+    assert not any("no text" in note for note in source(tmp_path, {"a.jsonl": rows[:1]}).info().notes)
+
+
 def test_splits_and_missing_labels(tmp_path):
     files = {
         "train.jsonl": [{"text": "a", "label": 0}, {"text": "b", "label": 1}],
@@ -79,6 +115,21 @@ def test_tokens_and_tags(tmp_path):
     assert data.index().names == ["a.jsonl:1", "a.jsonl:3"] and len(data.digests()) == 2
     numbers = source(tmp_path, {"b.jsonl": [{"t": ["x", "y"], "n": [10, 9]}]}, tokens="t", tags="n")
     assert numbers.info().classes == ("9", "10")
+    assert (
+        "each is one by itself; --data.tag_names=O,B-PER,I-PER says what 0, 1, 2 stand for" in numbers.info().notes[-1]
+    )
+    rows = {"b.jsonl": [{"t": ["x", "y", "z"], "n": [1, 2, 0]}]}
+    named = source(tmp_path, rows, tokens="t", tags="n", tag_names="O,B-PER,I-PER")
+    assert [named.info().classes[tag] for tag in read(named)[0]["tags"]] == ["B-PER", "I-PER", "O"]
+    assert not named.info().notes
+    with pytest.raises(
+        UserError, match=r"b.jsonl:1 has the tag 2, and --data.tag_names names 2, by their numbers from 0"
+    ):
+        source(tmp_path, rows, tokens="t", tags="n", tag_names=("O", "B-PER")).info()
+    with pytest.raises(
+        UserError, match=r"which column is the text\?.*write --data.tokens=tokens and --data.tags=ner_tags\."
+    ):
+        source(tmp_path, {"c.jsonl": [{"id": 1, "tokens": ["a"], "ner_tags": [0]}]}).info()
 
 
 @pytest.mark.parametrize(
@@ -87,7 +138,7 @@ def test_tokens_and_tags(tmp_path):
         ({"t": ["x"], "n": []}, "a.jsonl:1 has 1 tokens and 0 tags"),
         ({"t": [""], "n": ["O"]}, "a.jsonl:1 has an empty token"),
         ({"t": ["x"]}, "--data.tags=n is not a column; columns are t"),
-        ({"t": "x", "n": ["O"]}, "--data.tokens=t is not a list of texts"),
+        ({"t": {"x": 1}, "n": ["O"]}, "--data.tokens=t is not a list of texts"),
     ],
 )
 def test_tokens_that_are_refused(tmp_path, row, message):

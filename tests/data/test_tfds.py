@@ -22,6 +22,22 @@ def prepared(tmp_path_factory):
             "label": tfds.features.ClassLabel(names=["oak", "elm", "ash", "fir"]),
         }
     )
+    tagged = tfds.features.FeaturesDict(
+        {
+            "tokens": tfds.features.Sequence(tfds.features.Text()),
+            "ner": tfds.features.Sequence(tfds.features.ClassLabel(names=["O", "B-X"])),
+        }
+    )
+    asked = tfds.features.FeaturesDict(
+        {
+            **dict.fromkeys(("question", "context"), tfds.features.Text()),
+            "answers": tfds.features.Sequence({"text": tfds.features.Text(), "answer_start": np.int32}),
+        }
+    )
+    questions = [
+        {"question": "q", "context": "a b", "answers": {"text": ["b"], "answer_start": [2]}},
+        {"question": "r", "context": "a b", "answers": {"text": [], "answer_start": []}},
+    ]
     texts = tfds.features.FeaturesDict({"sentence": tfds.features.Text(), "score": np.float32, "idx": np.int64})
 
     def shades(start, count):
@@ -30,6 +46,8 @@ def prepared(tmp_path_factory):
     for name, features, splits in (
         ("shades", pictures, {"train": shades(0, 40), "test": shades(40, 8)}),
         ("scores", texts, {"train": [(k, {"sentence": f"s{k}", "score": k / 2, "idx": k}) for k in range(10)]}),
+        ("tagged", tagged, {"train": [(0, {"tokens": ["a", "b"], "ner": [1, 0]}), (1, {"tokens": ["c"], "ner": [0]})]}),
+        ("asked", asked, {"train": list(enumerate(questions))}),
     ):
         tfds.dataset_builders.store_as_tfds_dataset(
             name=name, version="1.0.0", features=features, split_datasets=splits, data_dir=folder, config="small"
@@ -83,6 +101,14 @@ def test_texts_and_numbers(prepared):
     }
     with pytest.raises(UserError, match=r"which column is the label.*idx, score, sentence"):
         source(prepared, "scores").info()
+
+
+def test_tags_and_answers(prepared):
+    data = source(prepared, "tagged", tokens="tokens", tags="ner")
+    assert data.info().classes == ("O", "B-X")
+    assert {(row["text"], *row["tags"]) for row in read(data)} == {(b"a b", 1, 0), (b"c", 0)}
+    found = {(row["question"], row["answer_text"], int(row["answer_start"])) for row in read(source(prepared, "asked"))}
+    assert found == {(b"q", b"b", 2), (b"r", b"", -1)}
 
 
 def test_refused(prepared):

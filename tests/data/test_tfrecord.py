@@ -176,3 +176,28 @@ def test_long_records(tmp_path):
     texts = [random.bytes(n) for n in (0, 1, 65_535, 65_536, 300_000, 5)]
     file = write(tmp_path / "a.tfrecord", *({"image": text, "label": k} for k, text in enumerate(texts)))
     assert [row["image"] for row in read(source(file))] == texts
+
+
+def test_tokens_and_tags(tmp_path):
+    rows = [{"tokens": [b"New", b"York"], "ner_tags": [1, 2]}, {"tokens": b"x", "ner_tags": 0}]
+    write(tmp_path / "a.tfrecord", *rows)
+    names = {"tokens": "tokens", "tags": "ner_tags", "tag_names": "O,B-LOC,I-LOC"}
+    data = source(tmp_path / "a.tfrecord", **names)
+    assert data.info().features == {"text": "text", "tags": "tags"} and data.info().classes == ("O", "B-LOC", "I-LOC")
+    assert [(row["text"], row["tags"].tolist()) for row in read(data)] == [(b"New York", [1, 2]), (b"x", [0])]
+    with pytest.raises(UserError, match=r"write --data.tokens=tokens and --data.tags=ner_tags"):
+        write(tmp_path / "b.tfrecord", {**rows[0], "id": 1})
+        source(tmp_path / "b.tfrecord").info()
+
+
+def test_questions(tmp_path):
+    told = {"question": b"who?", "context": "é a b".encode(), "title": b"t"}
+    write(
+        tmp_path / "a.tfrecord",
+        {**told, "answers/text": [b"a", b"b"], "answers/answer_start": [2, 4]},
+        {**told, "answers/text": b"b", "answers/answer_start": 4},
+    )
+    data = source(tmp_path / "a.tfrecord")
+    assert data.index().names == ["records:1", "records:2"]
+    found = [(row["question"], row["answer_text"], int(row["answer_start"]), row["answers"]) for row in read(data)]
+    assert found == [(b"who?", b"a", 2, b"a\x1fb"), (b"who?", b"b", 4, b"b")]

@@ -15,22 +15,30 @@ from tfpt.errors import UserError
 INPUTS = [np.arange(8, dtype=np.float32).reshape(4, 2)]
 
 
-def engine(seconds=0.0, off=0.0, fails=False):
+def engine(seconds=0.0, off=0.0, fails=False, rounded=None):
+    """`rounded`: seconds and difference in bfloat16, where it has that."""
+
     class Fake(Engine):
         compiled = 0
+
+        @classmethod
+        def precisions(cls):
+            return ("float32", "bfloat16") if rounded else ("float32",)
 
         @classmethod
         def version(cls):
             return "1"
 
-        def compile(self, graph, *, precision, threads):
+        def compile(self, graph, *, precision, threads, at_a_time):
             type(self).compiled += 1
             if fails:
                 raise RuntimeError("no such operation\nand more")
 
+            took, by = rounded if precision == "bfloat16" else (seconds, off)
+
             def run(inputs):
-                time.sleep(seconds)
-                return [inputs[0] * (1 + off)]
+                time.sleep(took)
+                return [inputs[0] * (1 + by)]
 
             return run
 
@@ -81,6 +89,32 @@ def test_one_that_differs_from_tensorflow_is_not_used(choose):
     assert found.name == "right"
     assert "wrong differs from TensorFlow by 0.01 of the largest output" in said
     assert choose(tensorflow=engine(0.01), nan=engine(0.0, off=float("nan")))[0].name == "tensorflow"
+
+
+def test_bfloat16_is_chosen_where_it_is_faster_and_hardly_changes_anything(choose):
+    slow = engine(0.02)
+    found, _ = choose(precision="auto", tensorflow=slow, fast=engine(0.01, rounded=(0.001, 1e-3)))
+    assert (found.name, found.precision) == ("fast", "bfloat16")
+    assert found.why.startswith("fast in bfloat16 ")
+    again, _ = choose(precision="auto", tensorflow=slow, fast=engine(0.01, rounded=(0.001, 1e-3)))
+    assert (again.name, again.precision, again.why.endswith("as measured before")) == ("fast", "bfloat16", True)
+
+
+def test_bfloat16_is_not_chosen_where_it_changes_features_or_hardly_pays(choose):
+    found, said = choose(precision="auto", tensorflow=engine(0.02), noisy=engine(0.01, rounded=(0.001, 0.1)))
+    assert (found.name, found.precision) == ("noisy", "float32")
+    assert "The engine noisy in bfloat16 changes features by" in said and "not used" in said
+    found, _ = choose(precision="auto", tensorflow=engine(0.02), close=engine(0.010, rounded=(0.0095, 0.0)))
+    assert (found.name, found.precision) == ("close", "float32")
+    found, _ = choose(precision="auto", tensorflow=engine(0.02), nan=engine(0.01, rounded=(0.001, float("nan"))))
+    assert found.precision == "float32"
+
+
+def test_an_engine_that_is_asked_for_may_still_choose_its_precision(choose):
+    found, _ = choose(wanted="fast", precision="auto", tensorflow=engine(), fast=engine(0.01, rounded=(0.001, 1e-3)))
+    assert (found.name, found.precision) == ("fast", "bfloat16")
+    found, _ = choose(wanted="fast", precision="float32", tensorflow=engine(), fast=engine(0.01, rounded=(0.001, 1e-3)))
+    assert found.precision == "float32"
 
 
 def test_one_that_fails_is_passed_over(choose):

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfpt.backbones import CheckpointHead
 from tfpt.data import DataSource, Index, Info
 from tfpt.errors import UserError
-from tfpt.training.alignment import aligned
+from tfpt.training.alignment import aligned, named
 
 MODEL = {"labels": "single", "classes": ["ant", "bee", "cat"]}
 
@@ -37,6 +38,34 @@ def test_classes_are_matched_by_name():
     assert source.info().classes == ("ant", "bee", "cat")
     np.testing.assert_array_equal(source.index().labels, [2, 0])
     assert of_all(source, "label") == ((), [2, 0])
+
+
+def test_numbers_are_those_of_the_models_classes():
+    source = aligned(Labels("label", [0, 1], ("0", "2")), MODEL, data="d")
+    assert source.index().labels.tolist() == [0, 2]
+    assert source.info().notes == ("The data's classes are taken as numbers of the model's: 0 is ant, 2 is cat.",)
+    by_name = aligned(Labels("label", [0, 1], ("0", "2")), {**MODEL, "classes": ["2", "0", "1"]}, data="d")
+    assert (by_name.index().labels.tolist(), by_name.info().notes) == ([1, 0], ())
+    floats = aligned(Labels("label", [0, 1], ("0.0", "1.0")), {**MODEL, "classes": ["1", "0"]}, data="d")
+    assert floats.index().labels.tolist() == [1, 0]
+    for classes in (("0", "3"), ("0", "dog"), ("-1", "0")):
+        with pytest.raises(UserError, match="the model does not know the class"):
+            aligned(Labels("label", [0, 1], classes), MODEL, data="d")
+
+
+def test_classes_without_names_are_those_of_the_data_in_their_order():
+    counted = {**MODEL, "classes": ["LABEL_0", "LABEL_1"]}
+    source = aligned(Labels("label", [1, 0], ("neg", "pos")), counted, data="d")
+    assert source.index().labels.tolist() == [1, 0]
+    said = "The model's classes have no names, so they are taken to be in the order of the data's: LABEL_0 is neg, LABEL_1 is pos; "
+    assert source.info().notes == (said + "check that it is so.",)
+    assert aligned(Labels("label", [1, 0], ("0", "1")), counted, data="d").index().labels.tolist() == [1, 0]
+    with pytest.raises(UserError, match="does not know the classes neg, pos, so; it knows LABEL_0, LABEL_1"):
+        aligned(Labels("label", [1, 0], ("neg", "pos", "so")), counted, data="d")
+    head = CheckpointHead(layers=(), endpoint="pooled", classes=("LABEL_0", "LABEL_1"), problem="single")
+    renamed, note = named(head, ("neg", "pos"))
+    assert renamed.classes == ("neg", "pos") and note.startswith(said)
+    assert named(renamed, ("a", "b")) == (renamed, "")
 
 
 def test_tags_are_matched_by_name():

@@ -52,7 +52,7 @@ def of_texts(tmp_path_factory):
     ("model", "names"),
     [
         ("of_pictures", ("saved_model", "litert", "onnx", "keras")),
-        ("of_texts", ("litert",)),
+        ("of_texts", ("litert", "onnx")),
         pytest.param("of_texts", ("keras",), marks=pytest.mark.slow),
     ],
 )
@@ -110,7 +110,29 @@ def test_a_file_that_answers_otherwise_is_refused(of_pictures, tmp_path, monkeyp
     (tmp_path / "assets.extra" / "formats" / "model.txt").unlink()
     (tmp_path / "assets.extra" / "formats" / "formats.json").unlink()
     (tmp_path / "assets.extra" / "formats").rmdir()
-    with pytest.raises(RuntimeError, match=r"model\.txt does not answer what the SavedModel does"):
+    with pytest.raises(
+        UserError,
+        match=r"formats=toys.toy_format: model\.txt does not answer what the SavedModel does, an output differs by 0\.69 and "
+        r"0\.\d+ is allowed; nothing was published; leave toys.toy_format out of --export\.formats\.$",
+    ):
+        _written.write(("toys.toy_format",), servable, tmp_path, raw, console=Console(quiet=True))
+
+
+def test_a_file_that_cannot_be_read_in_a_fresh_process_is_refused(of_pictures, tmp_path, monkeypatch):
+    servable, _, raw = of_pictures
+    (tmp_path / "assets.extra").mkdir()
+    fresh = _fresh_process.answers
+
+    def answers(name, file, *rest, **more):
+        if name == "saved_model":
+            return {}
+        file.write_text("no number")
+        return fresh(name, file, *rest, **more)
+
+    monkeypatch.setattr(_fresh_process, "answers", answers)
+    with pytest.raises(
+        UserError, match=r"process that read model\.txt failed: .*; leave toys.toy_format out of --export\.formats"
+    ):
         _written.write(("toys.toy_format",), servable, tmp_path, raw, console=Console(quiet=True))
 
 

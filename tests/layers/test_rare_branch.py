@@ -31,3 +31,18 @@ def test_its_ops_stay_out_of_the_conditional():
     apart = [f for f in functions if len(f.node_def) > 40]
     assert len(apart) == 1 and apart[0].attr["_noinline"].b
     assert all(len(f.node_def) < 10 for f in functions if f is not apart[0])
+
+
+TRACED = []
+
+
+def counted(x):
+    TRACED.append(x)
+    return x + 1
+
+
+def test_a_branch_of_a_module_is_traced_once_for_all_graphs():
+    for _ in range(3):
+        f = tf.function(lambda x: rare_branch(x > 0, counted, lambda v: v, x), autograph=False)
+        assert (f(tf.constant(1)), f(tf.constant(0))) == (2, 0)
+    assert len(TRACED) == 1

@@ -1,6 +1,8 @@
 """Answers to files: one that cannot be read never costs another its answer."""
 
 import io
+import json
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -113,3 +115,54 @@ def test_of_several_classes_the_chosen_ones_come_first_and_are_marked():
 def test_spans_of_a_text_of_a_file_are_those_of_its_text():
     answer = {"start": [0], "end": [4], "label": ["PER"], "score": [0.5]}
     assert in_words(FileAnswer(path="a.txt:1", answer=answer, text="Anna left"), 3) == ["PER Anna 0.500"]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_answers_are_written_as_they_come_and_not_gathered(form):
+    """Of 3,000 answers at most a few are alive at a time; the longest row, which is the last, still fits."""
+    alive = weakref.WeakSet()
+    most = 0
+
+    class Answer(FileAnswer):
+        __hash__ = object.__hash__
+
+    def made():
+        nonlocal most
+        for k in range(3000):
+            labels = ["PER"] * (4 if k == 2999 else 1)
+            spans = {
+                "label": labels,
+                "start": [0] * len(labels),
+                "end": [1] * len(labels),
+                "score": [0.5] * len(labels),
+            }
+            answer = Answer(path=f"{k}", answer=spans, error="broken" if k == 7 else "", text="Z\u00fcrich")
+            alive.add(answer)
+            most = max(most, len(alive))
+            yield answer
+
+    stream = io.StringIO()
+    assert write_answers(made(), stream, form=form, top=1) == (3000, 1)
+    assert most <= 3
+    lines = stream.getvalue().splitlines()
+    if form == "csv":
+        assert lines[0] == "path,label1,score1,label2,score2,label3,score3,label4,score4,error"
+        assert lines[1] == "0,PER Z,0.5,,,,,,,"
+        assert lines[8].endswith(",broken") and lines[-1].count("PER") == 4 and len(lines) == 3001
+    else:
+        assert json.loads(lines[7]) == {
+            "path": "7",
+            "label": ["PER"],
+            "start": [0],
+            "end": [1],
+            "score": [0.5],
+            "error": "broken",
+        }
+        assert len(lines) == 3000
+
+
+def test_names_that_are_no_utf_8_keep_their_bytes_in_csv(tmp_path):
+    found = FileAnswer(path="a\udcff.png", answer={"classes": ["x"], "scores": [1.0]})
+    with open(tmp_path / "a.csv", "w", encoding="utf-8", errors="surrogateescape") as file:
+        write_answers([found], file, form="csv", top=1)
+    assert b"\na\xff.png,x,1," in (tmp_path / "a.csv").read_bytes()

@@ -52,6 +52,12 @@ def test_raw_bytes_are_answered_with_label_score_and_classes(loaded, files):
     assert answer["label"].numpy().tolist() == [CLASSES[k] for k in scores.argmax(axis=1)]
 
 
+def test_each_weight_is_stored_once(published, loaded):
+    reader = tf.train.load_checkpoint(str(published.model_folder / "variables" / "variables"))
+    stored = [key for key in reader.get_variable_to_shape_map() if "VARIABLE_VALUE" in key]
+    assert len(stored) == len(loaded.variables) == 6 * 5 + 2  # convolutions with their normalisation, and the head
+
+
 def test_serialised_examples_are_answered_as_the_raw_bytes_in_them(loaded, files):
     examples = []
     for file in files:

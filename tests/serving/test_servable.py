@@ -67,6 +67,15 @@ def assert_same(answers, wanted):
     np.testing.assert_allclose(answers["scores"], wanted["scores"], atol=1e-6)
 
 
+def test_batches_of_all_sizes_are_answered_by_one_graph(raw, monkeypatch):
+    decode, traced = Own.decode, []
+    monkeypatch.setattr(Own, "decode", lambda *given: traced.append(given) or decode(*given))
+    servable = make(Own(), find("backbone", "tiny")().preprocessor(Input(image_size=8)))
+    for size in (1, 2, 3):
+        assert len(servable.predict({"image": raw["image"][:1] * size})["label"]) == size
+    assert len(traced) == 1
+
+
 def test_a_preprocessor_of_a_trusted_package_comes_back(plugged, raw):
     folder, wanted = plugged
     loaded = Servable.load(folder, trust=["toys"], task=Own())

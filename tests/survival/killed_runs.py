@@ -160,7 +160,7 @@ def end_of(run):
             if not key.startswith("_CHECKPOINTABLE"):
                 found[f"{name} {key}"] = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
         state = json.loads((folder / "state.txt").read_text().partition("\n")[0])["state"]
-        found[f"{name} state"] = (folder.name, untimed(state))
+        found[f"{name} state"] = (folder.name.removesuffix("-again"), untimed(state))
     found["history"] = history_of(run)
     for name in ("metrics.json", "predictions.csv", "splits.csv"):
         found[name] = (run / name).read_text()

@@ -61,7 +61,7 @@ def train(argv):
     if together.is_chief:
         values = [v.numpy() for v in (*(v.value for v in model.variables), *averages.state)]
         np.savez(file, losses, weights, failed, *values)
-    together.wait()
+    assert together.leave() or not together.is_chief
 
 
 def masks(argv):

@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 
 import killed_runs as runs
 import numpy as np
@@ -242,6 +243,33 @@ def test_launch_restarts_all_workers_when_one_is_killed(trained, paths, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+def test_ctrl_c_on_launch_saves_and_the_same_command_ends_as_one_that_was_not_stopped(trained, paths, tmp_path):
+    (tmp_path / "toys_of_mine").mkdir()
+    (tmp_path / "toys_of_mine" / "toy_slow.py").write_text(SLOW)
+    argv = [flag.format(**paths) for flag in TASKS["image_classification"]]
+    output = [f"--output.run_dir={tmp_path / 'run'}", f"--output.model_dir={tmp_path / 'models'}"]
+    command = [sys.executable, "-m", "tfpt", "launch", "--launch.workers=2", "--", "train"]
+    command += ["--task=toys_of_mine.toy_slow", *argv, *TINY, *output]
+    rows = tmp_path / "run" / "metrics.jsonl"
+    with (tmp_path / "said").open("w+") as said:
+        first = subprocess.Popen(command, stdout=said, stderr=said, cwd=tmp_path)
+        while not (rows.is_file() and rows.read_text().count("fine_tune")):
+            assert first.poll() is None, (tmp_path / "said").read_text()[-3000:]
+            time.sleep(0.1)
+        first.send_signal(signal.SIGINT)
+        assert first.wait(timeout=300) == 130
+    assert "The workers have stopped and saved where they were." in (tmp_path / "said").read_text()
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "interrupted"
+    (tmp_path / "fast").touch()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1500, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "Going on from step" in done.stdout and "A worker died" not in done.stdout
+    whole = trained("image_classification", "2 workers")
+    assert runs.differences(*(without_task(runs.end_of(run)) for run in (tmp_path / "run", whole))) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("number", "codes"), [(signal.SIGTERM, (75, 75)), (signal.SIGKILL, (None, 75))])
 def test_what_stops_one_worker_stops_all_and_they_go_on_exactly(number, codes, starter, paths):
     argv = ["--task=image_classification", *(flag.format(**paths) for flag in TASKS["image_classification"]), *TINY]
@@ -267,13 +295,28 @@ from pathlib import Path
 from tfpt.tasks.image_classification import ImageClassification
 from tfpt.training import loop
 plain = loop._advance
-def advance(stage, progress, *more):
+def advance(course, *more):
     last = Path("killed")
-    if stage.name == "fine_tune" and progress.step == 1 and "--runtime.worker=1" in open("/proc/self/cmdline").read() and not last.exists():
+    if course.stage.name == "fine_tune" and course.progress.step == 1 and "--runtime.worker=1" in open("/proc/self/cmdline").read() and not last.exists():
         last.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return plain(stage, progress, *more)
+    return plain(course, *more)
 loop._advance = advance
 class ToyKiller(ImageClassification):
+    pass
+"""
+
+SLOW = """
+import time
+from pathlib import Path
+from tfpt.tasks.image_classification import ImageClassification
+from tfpt.training import loop
+plain = loop._advance
+def advance(course, *more):
+    if not Path("fast").exists():
+        time.sleep(1.0)
+    return plain(course, *more)
+loop._advance = advance
+class ToySlow(ImageClassification):
     pass
 """

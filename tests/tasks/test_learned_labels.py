@@ -9,10 +9,12 @@ from PIL import Image
 
 from tfpt.config import Input
 from tfpt.console import Console
+from tfpt.data.conll import Conll
 from tfpt.data.csv import Csv
 from tfpt.data.folder import Folder
 from tfpt.errors import UserError
 from tfpt.evaluation import on_data
+from tfpt.tasks.text_classification import TextClassification
 
 WORDS = ("film", "plot", "scene", "actor", "music", "light", "voice", "story", "screen", "frame")
 MARKS = {"praise": "superb", "anger": "dreadful", "question": "why"}
@@ -223,3 +225,11 @@ def test_a_rare_class_is_found_with_class_weights(texts, imbalanced):
     # no example stands in the report
     page = (weighted.folder / "report.html").read_text(encoding="utf-8")
     assert "Most wrong examples" not in page and "<blockquote" not in page
+
+
+def test_tags_are_no_classes_of_a_text(tmp_path):
+    (tmp_path / "a.txt").write_text("a O\nb B-X\n\nc O\n")
+    with pytest.raises(
+        UserError, match=r"--task=text_classification needs one class .* has only text, tags; .*token_class"
+    ):
+        TextClassification().adapt(Conll(str(tmp_path / "a.txt")), np.arange(2))

@@ -1,5 +1,6 @@
 """What holds for every task: one way from a raw example to an answer, in training, evaluation and serving."""
 
+import functools
 import json
 
 import numpy as np
@@ -86,7 +87,7 @@ def paths(pictures, tmp_path_factory):
     return {"pictures": pictures, "texts": texts, "questions": questions, "tagged": tagged, **own}
 
 
-def make(name, paths, data=""):
+def make(name, paths, data):
     """Returns a servable of a task with a random head, a few examples' batch, and their raw values."""
     task = registry.find("task", name)()
     trunk, of_modality = MODALITIES[task.modalities[0]]
@@ -112,9 +113,15 @@ def make(name, paths, data=""):
     return servable, batch, list(raw_examples(source, examples, preprocessors.values()))
 
 
+@pytest.fixture(scope="module")
+def made(paths):
+    """Returns `make` of a task and its data, made once."""
+    return functools.cache(lambda name, data: make(name, paths, data))
+
+
 @pytest.mark.parametrize(("name", "data"), CASES)
-def test_served_equals_decoded_predictions_before_and_after_save_and_load(name, data, paths, tmp_path):
-    servable, batch, examples = make(name, paths, data)
+def test_served_equals_decoded_predictions_before_and_after_save_and_load(name, data, made, tmp_path):
+    servable, batch, examples = made(name, data)
     task, state, inputs, frame = servable.task, servable.state, batch["inputs"], batch["frame"]
     wanted = {k: v.numpy() for k, v in task.decode(task.predict(servable.model, inputs), frame, state).items()}
     raw = {feature: [example[feature] for example in examples] for feature in examples[0]}
@@ -150,8 +157,8 @@ def test_a_task_defines_what_a_task_must(name):
 
 
 @pytest.mark.parametrize(("name", "data"), CASES)
-def test_metrics_are_those_that_are_named(name, data, paths):
-    servable, batch, _ = make(name, paths, data)
+def test_metrics_are_those_that_are_named(name, data, made):
+    servable, batch, _ = made(name, data)
     task = servable.task
     loss_sum, weight_sum, outputs = task.loss(servable.model, batch, False)
     assert loss_sum.shape == weight_sum.shape == ()

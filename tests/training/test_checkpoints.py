@@ -99,12 +99,83 @@ def test_everything_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch
     assert synced[-1] == (tmp_path.name, True)  # the rename
 
 
+def save_again(saver, *, order=(0, 5)):
+    return saver.save(order, [tf.Variable(-1.0), tf.Variable([-1])], {"at": "again"})
+
+
 def test_the_same_order_again_replaces(tmp_path, console):
     saver = Checkpoints(tmp_path, keep=2)
     saved_at(saver, 5)
-    saver.save((0, 5), [tf.Variable(-1.0), tf.Variable([-1])], {"at": "again"})
+    save_again(saver)
     found = saver.latest(console=console)
     assert (found.state, restored(found)) == ({"at": "again"}, -1.0)
+    assert saver.find((0, 5), name="step").state == {"at": "again"}
+    saver.forget_after((0, 5))
+    assert len(list(tmp_path.iterdir())) == 1
+    saved_at(saver, 5)
+    assert saver.latest(console=console).state == {"at": 5}
+    saver.forget_after((0, 4))
+    assert list(tmp_path.iterdir()) == []
+
+
+class Killed(BaseException):
+    """What nothing after it can be done."""
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    """`killed(call, at=k)` ends `call` before the k-th thing that it does to the disk; tells whether it came so far."""
+
+    def run(call, *, at):
+        left = [at]
+
+        def mortal(plain):
+            def done(*arguments, **named):
+                left[0] -= 1
+                if left[0] < 0:
+                    raise Killed
+                return plain(*arguments, **named)
+
+            return done
+
+        with monkeypatch.context() as patch:
+            for owner, name in ((Path, "rename"), (checkpoints.shutil, "rmtree"), (checkpoints, "_sync")):
+                patch.setattr(owner, name, mortal(getattr(owner, name)))
+            try:
+                call()
+            except Killed:
+                return True
+        return False
+
+    return run
+
+
+@pytest.mark.parametrize("order", [(0, 5), (0, 6)])
+def test_with_one_checkpoint_kept_there_is_a_whole_one_at_every_moment(tmp_path, console, screen, killed, order):
+    at = 0
+    while True:
+        saver = Checkpoints(tmp_path / str(at), keep=1)
+        saved_at(saver, 5)
+        again = killed(lambda saver=saver: save_again(saver, order=order), at=at)
+        found = Checkpoints(saver.folder, keep=1).latest(console=console)
+        assert (found.state, restored(found)) in (({"at": 5}, 5.0), ({"at": "again"}, -1.0)), at
+        saver.forget_after((found.state["at"] == "again" and order) or (0, 5))
+        assert saver.latest(console=console).state == found.state
+        save_again(saver, order=order)
+        assert saver.latest(console=console).state == {"at": "again"}
+        assert len(list(saver.folder.iterdir())) == 1
+        if not again:
+            break
+        at += 1
+    assert at > 6 and screen.getvalue() == ""
+
+
+def test_where_the_only_checkpoint_is_damaged_that_is_said(tmp_path, console, screen):
+    saver = Checkpoints(tmp_path, keep=1)
+    (only,) = saved_at(saver, 5)
+    (only / "variables.index").write_bytes(b"")
+    assert saver.latest(console=console) is None
+    assert "No checkpoint is left to go on from" in screen.getvalue().replace("\n", " ")
 
 
 @pytest.mark.parametrize("file", ["variables.data-00000-of-00001", "variables.index", "state.txt"])

@@ -1,10 +1,13 @@
 """data.json, and with which data a run may go on."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from tfpt.data import Index, Info
 from tfpt.errors import UserError
+from tfpt.reproduction import data_differences
 from tfpt.training.data_record import check_same, describe
 from tfpt.training.run_folder import RunFolder
 from tfpt.training.splits import Splits
@@ -12,11 +15,14 @@ from tfpt.training.splits import Splits
 INFO = Info(features={"image": "image"}, classes=("ant", "bee"), size=6, origin="a folder")
 
 
-def record(*, labels=(0, 1, 0, 1, 0, 1), contents=b"abcdef", names=None, train=(0, 1, 2)):
-    index = Index(names=names or [str(k) for k in range(6)], labels=np.array(labels), splits=[""] * 6)
+def record(
+    *, labels=(0, 1, 0, 1, 0, 1), contents=b"abcdef", names=None, train=(0, 1, 2), held=None, truth=None, info=INFO
+):
+    labels = None if labels is None else np.array(labels)
+    index = Index(names=names or [str(k) for k in range(6)], labels=labels, splits=[""] * 6, held=held, truth=truth)
     digests = [bytes([content]) for content in contents]
     splits = Splits(train=np.array(train), validation=np.array([3]), test=np.array([4, 5]), notes=())
-    return describe("folder:a", INFO, index, digests, splits, ["a note"])
+    return describe("folder:a", info, index, digests, splits, ["a note"])
 
 
 @pytest.fixture
@@ -54,6 +60,30 @@ def test_other_data_is_refused_once_something_was_learned(folder, changes, says)
         check_same(folder, record(**changes))
     (folder / "checkpoints" / "step-00-0000000001").rmdir()
     check_same(folder, record(**changes))
+
+
+HELD = np.array([[True, False, True]] * 6)
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ({}, {"info": dataclasses.replace(INFO, classes=("ant", "bat"))}),
+        ({"labels": None, "held": HELD}, {"labels": None, "held": ~HELD}),
+        ({"labels": None, "truth": [b"a"] * 6}, {"labels": None, "truth": [b"a"] * 5 + [b"b"]}),
+    ],
+)
+def test_other_labels_of_the_same_examples_are_refused(folder, before, now):
+    then = record(**before)
+    RunFolder(folder).write_json("data.json", then)
+    check_same(folder, record(**before))
+    with pytest.raises(UserError, match=r"\(the same examples, with other labels\)"):
+        check_same(folder, record(**now))
+    assert data_differences(then, record(**now)) == ["data: the same examples, with other labels or names of classes"]
+    del then["labels_sha256"]  # an older record has none
+    RunFolder(folder).write_json("data.json", then)
+    check_same(folder, record(**now))
+    assert data_differences(then, record(**now)) == []
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"sha256": {}}'])

@@ -150,8 +150,8 @@ def test_evaluation_on_what_was_kept_is_evaluation_on_the_whole(parts, tmp_path)
     copy_variables(parts.assembly.head_variables(), around.head_variables())
     rows = evaluation_plan(VALIDATION, batch_size=3)
     whole = evaluation_batches(parts.prepared, rows, task=TASK, state=STATE)
-    wanted = progress_evaluation(TASK, STATE, parts.assembly.model, whole)(lambda: None)
-    found = progress_evaluation(TASK, STATE, model, cached.evaluation_batches(rows))(lambda: None)
+    wanted = progress_evaluation(TASK, STATE, parts.assembly.model, whole)(lambda: None, Console(quiet=True))
+    found = progress_evaluation(TASK, STATE, model, cached.evaluation_batches(rows))(lambda: None, Console(quiet=True))
     assert found == {name: pytest.approx(value, abs=1e-5) for name, value in wanted.items()}
 
 

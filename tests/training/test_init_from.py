@@ -1,11 +1,14 @@
 """Another run's weights: by name and shape, a head's classes by their names."""
 
+import dataclasses
 import io
+import json
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfpt.backbones import CheckpointHead
 from tfpt.backbones.tiny import Tiny
 from tfpt.config import Input
 from tfpt.console import Console
@@ -13,6 +16,7 @@ from tfpt.errors import UserError
 from tfpt.tasks.image_classification import ImageClassification
 from tfpt.training.assembly import assemble
 from tfpt.training.init_from import load, open_weights
+from tfpt.training.weights_record import describe
 
 CLASSES = ["red", "violet", "blue", "black"]
 
@@ -51,6 +55,40 @@ def test_equal_classes_in_another_order_are_matched_by_name(trained):
     load(assembly, state, str(trained.folder), console=Console(stream=io.StringIO()))
     old = open_weights(str(trained.folder)).read("head/kernel")
     np.testing.assert_array_equal(assembly.model.get_layer("head").kernel.numpy(), old[:, ::-1])
+
+
+def test_classes_are_known_where_examples_have_several(trained, tmp_path):
+    (tmp_path / "checkpoints").symlink_to(trained.folder / "checkpoints")
+    record = json.loads((trained.folder / "data.json").read_text())
+    assert record["class_names"] == ["blue", "green", "red"]
+    (tmp_path / "data.json").write_text(json.dumps({**record, "classes": {}}))
+    assembly, state = make_assembly(["red", "black", "blue"])
+    load(assembly, state, str(tmp_path), console=Console(stream=io.StringIO()))
+    old = open_weights(str(trained.folder)).read("head/kernel")
+    kernel = assembly.model.get_layer("head").kernel.numpy()
+    np.testing.assert_array_equal(kernel[:, [0, 2]], old[:, [2, 0]])
+    assert (kernel[:, 1] == 7.0).all()
+
+
+def test_what_a_run_began_with_is_written_down(trained, tmp_path):
+    assembly, _ = make_assembly()
+    layers = ((np.ones((2, 3), np.float32), np.zeros(3, np.float32), "linear"),)
+    head = CheckpointHead(layers=layers, endpoint="pooled", classes=("a", "b", "c"), problem="single")
+    found = describe(assembly, head=head, init_from=str(trained.folder))
+    assert list(found) == ["trunk", "task.head", "train.init_from"]
+    other = dataclasses.replace(head, layers=((layers[0][0], layers[0][1] + 1, "linear"),))
+    assert describe(assembly, head=other) == {
+        "trunk": found["trunk"],
+        "task.head": describe(assembly, head=other)["task.head"],
+    }
+    assert describe(assembly, head=other)["task.head"] != found["task.head"]
+    exported = describe(assembly, init_from=str(trained.model_folder))
+    assert set(exported) == {"trunk", "train.init_from"}
+    retrained = tmp_path / "checkpoints" / "final-00-0000000001"
+    retrained.mkdir(parents=True)
+    tf.train.Checkpoint(variables=[tf.Variable([1.0])]).write(str(retrained / "variables"))
+    (tmp_path / "data.json").write_text("{}")
+    assert describe(assembly, init_from=str(tmp_path))["train.init_from"] != found["train.init_from"]
 
 
 class Wider(ImageClassification):

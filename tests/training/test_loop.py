@@ -207,7 +207,7 @@ class Bench:
             self.stop_at = 0
             os.kill(os.getpid(), signal.SIGINT)
 
-    def _evaluate(self, pressed):
+    def _evaluate(self, pressed, console):
         self._press(self.progress.step, "evaluation")
         if stop := pressed():
             raise stop

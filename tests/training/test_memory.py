@@ -1,14 +1,17 @@
 """A batch that does not fit into memory goes through the model in more parts. The device's error is made up here: no GPU."""
 
+import io
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from test_loop import Bench, assert_close, assert_equal, untimed
 
 from tfpt.config import Train
+from tfpt.console import Console
 from tfpt.errors import UserError
 from tfpt.training import loop
-from tfpt.training.memory import more_parts, parts_of
+from tfpt.training.memory import FittingBatches, more_parts, parts_of
 from tfpt.training.plan import TrainingPlan
 from tfpt.training.progress import Progress
 
@@ -142,3 +145,93 @@ def test_rows_of_a_token_budget_are_filled_up_to_whole_parts():
     assert not all(len(row) % 16 == 0 for row in plain) and all(len(row) % 16 == 0 for row in whole)
     for row, filled in zip(plain, whole, strict=True):
         assert filled[: len(row)].tolist() == row.tolist() and all(filled[len(row) :] < 0)
+
+
+@pytest.fixture
+def small_measuring(monkeypatch):
+    """Makes measuring fail with more than so many examples at a time; returns how many were tried."""
+    tried = []
+
+    def install(most):
+        plain = FittingBatches.__init__
+
+        def made(self, *arguments, **named):
+            plain(self, *arguments, **named)
+            self._whole, self._part = map(limited, (self._whole, self._part))
+
+        def limited(call):
+            def measured(batch):
+                tried.append(len(batch["weight"]))
+                if tried[-1] > most:
+                    raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\nat all")
+                return call(batch)
+
+            return measured
+
+        monkeypatch.setattr(FittingBatches, "__init__", made)
+        return tried
+
+    return install
+
+
+def doubled(sizes):
+    """Goes through batches of numbers with a function that doubles them."""
+    screen = io.StringIO()
+    numbers = tf.data.Dataset.range(sum(sizes))
+    batches = [{"weight": k} for k in np.split(np.array(list(numbers.as_numpy_iterator())), np.cumsum(sizes)[:-1])]
+    fitting = FittingBatches(
+        lambda batch: 2 * batch["weight"], {"weight": tf.TensorSpec([sizes[0]], tf.int64)}, what="a test"
+    )
+    found = []
+    for batch in batches:
+        parts = fitting(tf.nest.map_structure(tf.constant, batch), Console(stream=screen))
+        found += [(part["weight"].numpy().tolist(), made.numpy().tolist()) for part, made in parts]
+    return found, fitting, screen.getvalue()
+
+
+def test_what_fits_is_measured_whole():
+    found, fitting, said = doubled([4, 4])
+    assert [part for part, _ in found] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert (fitting.largest, said) == (None, "")
+
+
+def test_a_batch_that_does_not_fit_is_measured_in_halves_from_then_on_and_that_is_said(small_measuring):
+    tried = small_measuring(2)
+    found, fitting, said = doubled([7, 7])
+    assert [part for part, _ in found] == [[0], [1], [2], [3], [4], [5], [6], [7], [8], [9], [10], [11], [12], [13]]
+    assert all(made == [2 * k for k in part] for part, made in found)
+    assert tried[:2] == [7, 3] and set(tried[2:]) == {1} and fitting.largest == 1
+    assert "Out of memory: a test takes 3 examples at a time from here." in said
+    assert "Out of memory: a test takes 1 examples at a time from here." in said
+
+
+def test_parts_need_not_divide_the_batch(small_measuring):
+    tried = small_measuring(4)
+    found, _, _ = doubled([8, 8])
+    assert [len(part) for part, _ in found] == [4, 4, 4, 4] and tried == [8, 4, 4, 4, 4]
+    found, _, _ = doubled([7, 7])
+    assert [len(part) for part, _ in found] == [3, 3, 1, 3, 3, 1]
+    assert [k for part, _ in found for k in part] == list(range(14))
+
+
+def test_where_a_single_example_does_not_fit_the_way_out_is_said(small_measuring):
+    small_measuring(0)
+    with pytest.raises(
+        UserError, match=r"a test does not fit with a single example; write a smaller --input.image_size"
+    ):
+        doubled([4])
+
+
+def test_a_run_whose_validation_and_test_do_not_fit_measures_the_same(fit, pictures, tmp_path, small_measuring, capsys):
+    settings = {"data": f"folder:{pictures}", "epochs": 0, "publish": False, "quiet": False}
+    whole = fit(tmp_path / "whole", **settings)
+    small_measuring(3)
+    run = fit(tmp_path / "small", **settings)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Out of memory: validation takes" in said and "Out of memory: measuring on test takes" in said
+    for name, found in run.metrics["test"].items():
+        assert found["value"] == pytest.approx(whole.metrics["test"][name]["value"], abs=1e-5)
+    assert [row["split"] for row in run.history] == [row["split"] for row in whole.history]
+    for ours, theirs in zip(run.history, whole.history, strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+    assert (run.folder / "predictions.csv").read_text().count("\n") > 15

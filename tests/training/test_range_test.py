@@ -1,8 +1,10 @@
 """The learning-rate range test, on curves that are known and on a small run."""
 
 import csv
+import dataclasses
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -58,6 +60,25 @@ def test_a_test_that_diverges_ends_early_and_finds_a_rate_below_that(pictures, m
     assert found.rates[0] == pytest.approx(1e-5, rel=1e-3)
     np.testing.assert_allclose(np.diff(np.log(found.rates)), np.log(1e11) / 79, rtol=1e-3)
     assert found.rates[0] < found.steepest <= found.lowest < found.rates[-1]
+
+
+def test_it_has_the_batches_and_the_head_of_a_run(tmp_path, monkeypatch):
+    texts = [f"{'word ' * (1 + k % 20)}{k}" for k in range(60)]
+    (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"{text},{k % 2}\n" for k, text in enumerate(texts)))
+    experiment = keywords.experiment_from_kwargs(
+        task="text_classification", data=f"csv:{tmp_path / 'a.csv'}", backbone="tiny:transformer",
+        tokens_per_batch=64, precision="float32", head_epochs=0,
+    )  # fmt: skip
+    said, loaded, stages = Console(stream=io.StringIO()), [], []
+    setting = dataclasses.replace(set_up(experiment, console=said), head=SimpleNamespace(load=loaded.append))
+    monkeypatch.setattr(
+        range_test, "_losses", lambda stage, *_, **__: stages.append(stage) or 5.0 - np.arange(12, dtype=float)
+    )
+    range_test.range_test(setting, stage="fine_tune", lowest=1e-5, highest=1.0, steps=12, console=said)
+    assert len(loaded) == 1
+    rows, lengths = stages[0].plan.rows(0), setting.prepared.lengths
+    assert len({len(row) for row in rows}) > 1
+    assert all(len(row) * lengths[row].max() <= 64 for row in rows)
 
 
 def test_a_stage_that_does_not_exist_is_said(pictures):

@@ -11,8 +11,10 @@ import pytest
 import tensorflow as tf
 
 from tfpt.config import Component, Experiment, Input, Output, Train
+from tfpt.console import Console
 from tfpt.errors import UserError
 from tfpt.training import remote
+from tfpt.training.checkpoints import Checkpoints
 from tfpt.training.remote import Remote, exists, url_of
 from tfpt.training.run_folder import RunFolder, free_name
 
@@ -118,6 +120,46 @@ def test_what_is_gone_is_removed_there(store, sent):
     store.push()
     assert sent[0] == "-checkpoints/one/state.txt"
     assert there(store.url) == ["checkpoints/two/state.txt", "log.txt"]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_with_one_checkpoint_kept_there_is_a_whole_one_on_the_store_at_every_moment(store, monkeypatch, again):
+    """The process dies before the k-th thing that it does to the store."""
+
+    class Killed(BaseException):
+        pass
+
+    for k in range(99):
+        here = Remote(f"{store.url}-{again}-{k}")
+        saver = Checkpoints(here.copy / "checkpoints", keep=1, remote=here)
+        saver.save((0, 1), [tf.Variable(1.0)], {"at": 1})
+        with monkeypatch.context() as patch:
+            left = [k]
+
+            def mortal(plain, left=left):
+                def done(*arguments, **named):
+                    left[0] -= 1
+                    if left[0] < 0:
+                        raise Killed
+                    return plain(*arguments, **named)
+
+                return done
+
+            for name in ("copy", "rename", "remove", "rmtree"):
+                patch.setattr(gfile, name, mortal(getattr(gfile, name)))
+            try:
+                saver.save((0, 1 if again else 2), [tf.Variable(2.0)], {"at": 2})
+            except Killed:
+                ended = False
+            else:
+                ended = True
+        far = Remote(here.url, worker=1)
+        far.pull()
+        found = Checkpoints(far.copy / "checkpoints", keep=1).latest(console=Console(quiet=True))
+        assert found.state["at"] in ((2,) if ended else (1, 2))
+        if ended:
+            break
+    assert ended and k > 6
 
 
 def test_between_checkpoints_it_is_sent_now_and_then(store, sent, monkeypatch):

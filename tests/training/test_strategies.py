@@ -1,6 +1,8 @@
 """How a global batch is shared, who decides, and what is refused; `tests/survival` trains with several replicas."""
 
+import contextlib
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -9,7 +11,7 @@ import tensorflow as tf
 from toys import hub_modules
 
 from tfpt.config import Runtime, Train
-from tfpt.errors import UserError
+from tfpt.errors import Preempted, UserError
 from tfpt.layers.hub_module import HubModule
 from tfpt.training import strategies
 from tfpt.training.follower import Follower, Silent
@@ -123,6 +125,22 @@ def test_workers_become_a_cluster(clean):
     assert (made[0].task_type, made[0].task_id) == ("worker", 1)
 
 
+def test_a_worker_may_be_silent_for_a_minute(clean):
+    """TensorFlow's own bound is ten seconds: a busy machine, or one that was stopped for a moment, lost the whole job."""
+    from tensorflow.python.eager import context
+
+    clean.setattr(context.context(), "_coordination_service_config", None)
+
+    def as_tensorflow_does(cluster_resolver):
+        context.context().configure_coordination_service(service_type="standalone", service_leader="/job:worker/task:0")
+
+    clean.setattr(tf.distribute, "MultiWorkerMirroredStrategy", as_tensorflow_does)
+    strategies._multi_worker(workers=("a:1", "b:2"), worker=1, replicas=0)
+    made = context.context().coordination_service
+    assert (made.heartbeat_timeout_in_ms, made.service_leader) == (60_000, "/job:worker/task:0")
+    assert "configure_coordination_service" not in vars(context.context())
+
+
 def test_tf_config_alone_is_enough(clean):
     made = []
     clean.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda cluster_resolver: made.append(cluster_resolver))
@@ -221,3 +239,50 @@ def test_all_processes_take_the_name_that_the_first_found(clean, tmp_path):
         Experiment(**parts, backbone={"trunk": Component(kind="backbone", name="x")}, output=output)
     ).output
     assert (made.name, made.run_dir, made.model_dir) == ("run-2", str(tmp_path / "run-2"), "models-2")
+
+
+def test_at_the_end_an_error_only_says_that_not_all_were_heard_of(clean):
+    together = Together(tf.distribute.get_strategy())
+    assert together.leave()
+
+    def fails():
+        raise tf.errors.UnavailableError(None, None, "the first has gone")
+
+    together.wait = fails
+    assert not together.leave()
+
+
+@pytest.fixture
+def ends(monkeypatch, tmp_path):
+    """`ends(writes=, finished=)` comes to the end of a run of which the others leave too early; returns what was done."""
+    from tfpt import run
+
+    def ends(*, writes, finished):
+        done = []
+        together = SimpleNamespace(losing_no_worker=contextlib.nullcontext, leave=lambda: done.append("leave"))
+        folder = SimpleNamespace(
+            writes=writes,
+            path=tmp_path,
+            write_status=lambda state, *more, **named: done.append(state),
+            write_json=lambda *arguments: None,
+            is_finished=lambda: finished,
+        )
+        monkeypatch.setattr(strategies, "current", lambda: together)
+        trained = SimpleNamespace(progress=SimpleNamespace(history=[]))
+        monkeypatch.setattr("tfpt.training.fit.train", lambda *arguments, **named: trained)
+        monkeypatch.setattr(run, "publish", lambda *arguments: done.append("publish"))
+        monkeypatch.setattr(run, "load_run", lambda *arguments: None)
+        run._run(SimpleNamespace(experiment=None), folder, Silent(), None)
+        return done
+
+    return ends
+
+
+def test_a_run_is_finished_before_its_first_worker_leaves(ends):
+    assert ends(writes=True, finished=False) == ["running", "publish", "finished", "leave"]
+
+
+def test_a_worker_that_hears_the_end_too_late_has_not_lost_another(ends):
+    assert ends(writes=False, finished=True)[-1] == "leave"
+    with pytest.raises(Preempted, match="another worker was lost"):
+        ends(writes=False, finished=False)

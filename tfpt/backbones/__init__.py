@@ -78,6 +78,10 @@ class Backbone:
         """Returns the arguments that exist, for `tfpt list backbones`; empty when they are open (a path, a URL)."""
         return ()
 
+    def identity(self) -> bytes:
+        """Returns what tells an object that was given in Python from another one with its settings."""
+        return self.argument.encode(errors="replace")
+
     def spec(self) -> Spec:
         """Answers without loading weights, and without TensorFlow where that is possible."""
         raise NotImplementedError

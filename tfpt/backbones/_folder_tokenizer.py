@@ -48,18 +48,18 @@ def read(folder: Path, config: Mapping[str, Any]) -> FolderTokenizer:
     whole = read_json(folder / "tokenizer.json", {})
     kind = whole.get("model", {}).get("type", "")
     model = next((folder / name for name in _SENTENCE_PIECES if (folder / name).is_file()), None)
-    kind_of_model = (
-        "xlm-roberta" if "XLMRoberta" in str(settings.get("tokenizer_class")) else config.get("model_type", "")
-    )
+    named = str(settings.get("tokenizer_class") or config.get("tokenizer_class"))
+    kind_of_model = "xlm-roberta" if "XLMRoberta" in named else config.get("model_type", "")
     if (folder / "vocab.txt").is_file() or kind == "WordPiece":
         tokenizer, ids = _word_pieces(folder, settings, whole, config)
     elif (folder / "merges.txt").is_file() or kind == "BPE":
         tokenizer, ids = _byte_pairs(folder, settings, whole)
     elif model is not None:
         lowercase = _lowercase(folder, settings, config)
-        tokenizer, ids = sentence_pieces(
-            model.read_bytes(), str(model), fairseq=FAIRSEQ.get(kind_of_model), lowercase=lowercase
-        )
+        content, fairseq = model.read_bytes(), FAIRSEQ.get(kind_of_model)
+        if kind == "Unigram":
+            fairseq = _moved_as(_names(content, str(model)), whole, fairseq, str(model))
+        tokenizer, ids = sentence_pieces(content, str(model), fairseq=fairseq, lowercase=lowercase)
     elif kind == "Unigram":
         tokenizer, ids = _unigram(folder, whole)
     else:
@@ -93,6 +93,20 @@ def with_special(tokenizer: "Tokenizer", ids: Mapping[str, int], named: Mapping[
     )
 
 
+def added_tokens(folder: Path) -> list[str]:
+    """Returns the words that a folder adds to its vocabulary, such as marks of entities: Transformers never splits them."""
+    settings = {
+        **read_json(folder / "special_tokens_map.json", {}),
+        **read_json(folder / "tokenizer_config.json", {}),
+    }
+    whole = read_json(folder / "tokenizer.json", {})
+    roles = {_content(token) for role, token in settings.items() if role.endswith("_token")}
+    in_text = {_content(token) for token in settings.get("additional_special_tokens") or []}
+    found = [token["content"] for token in whole.get("added_tokens", []) if not token.get("special")]
+    found += [*in_text, *read_json(folder / "added_tokens.json", {})]
+    return sorted(set(found) - roles - {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"})
+
+
 def read_json(path: Path, default: Any = None) -> Any:
     """Returns the content of a JSON file, or the default where there is no file.
 
@@ -119,7 +133,7 @@ def _word_pieces(
         vocabulary = tuple(line.rstrip("\r") for line in text.removesuffix("\n").split("\n"))
     else:
         vocabulary = _in_order(whole["model"]["vocab"])
-    normalizer = whole.get("normalizer") or {}
+    normalizer = _word_piece_normalizer(whole, f"hf:{folder}")
     # As Transformers does it: what tokenizer_config.json says goes before tokenizer.json, and BERT is lower-cased.
     lowercase = _first(settings.get("do_lower_case"), normalizer.get("lowercase"), config.get("do_lower_case"), True)
     strips = _first(settings.get("strip_accents"), normalizer.get("strip_accents"), lowercase)
@@ -136,6 +150,34 @@ def _word_pieces(
     return WordPieces(vocabulary=vocabulary, lowercase=bool(lowercase), unknown=unknown), ids
 
 
+def _word_piece_normalizer(whole: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+    """Returns what tokenizer.json says of case and accents, in the words of BertNormalizer; nothing where it says nothing.
+
+    Raises:
+        UserError: it changes texts in another way.
+    """
+    if "normalizer" not in whole:
+        return {}
+    steps = _steps(whole)
+    kinds = [step.get("type", "BertNormalizer") for step in steps]
+    if not steps:
+        return {"lowercase": False}
+    if kinds == ["BertNormalizer"]:
+        return steps[0]
+    if set(kinds) == {"NFD", "Lowercase", "StripAccents"}:
+        return {"lowercase": True}
+    raise UserError(
+        f"--backbone={source}: its tokenizer.json changes texts by {', '.join(kinds)} before it splits them, and of WordPiece tokenizers "
+        "tfpt knows BertNormalizer; choose another model."
+    )
+
+
+def _steps(whole: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Returns the steps of tokenizer.json's normaliser."""
+    given = whole.get("normalizer")
+    return given["normalizers"] if given and given.get("type") == "Sequence" else [given] if given else []
+
+
 def _byte_pairs(
     folder: Path, settings: Mapping[str, Any], whole: Mapping[str, Any]
 ) -> tuple["Tokenizer", dict[str, int]]:
@@ -144,6 +186,11 @@ def _byte_pairs(
         raise UserError(
             f"--backbone=hf:{folder}: its tokenizer.json splits words by rules of its own, and tfpt knows only those of "
             "GPT-2 and RoBERTa; choose another model."
+        )
+    if changes := [step["type"] for step in _steps(whole)]:
+        raise UserError(
+            f"--backbone=hf:{folder}: its tokenizer.json changes texts by {', '.join(changes)} before it splits them, which those of GPT-2 "
+            "and RoBERTa do not; choose another model."
         )
     if (folder / "merges.txt").is_file():
         ids = read_json(folder / "vocab.json")
@@ -218,20 +265,54 @@ def sentence_pieces(
     Raises:
         UserError: it is no such file.
     """
-    import tensorflow_text
-
     from tfpt.layers.sentence_pieces import SentencePieces
 
+    names = _names(content, source)
     model = base64.b64encode(content).decode("ascii")
-    try:
-        reader = tensorflow_text.SentencepieceTokenizer(content)
-        names = [name.decode() for name in reader.id_to_string(range(int(reader.vocab_size()))).numpy()]
-    except Exception as error:  # whatever the op makes of a foreign file
-        raise UserError(f"{source}: this is no SentencePiece model; fetch it again.") from error
     if fairseq is not None:
         shift, special = fairseq
         return SentencePieces(model=model, shift=shift, unknown=special["<unk>"], lowercase=lowercase), dict(special)
     return SentencePieces(model=model, lowercase=lowercase), {name: k for k, name in enumerate(names)}
+
+
+def _names(content: bytes, source: str) -> list[str]:
+    """Returns the pieces of a SentencePiece model.
+
+    Raises:
+        UserError: it is none.
+    """
+    import tensorflow_text
+
+    try:
+        reader = tensorflow_text.SentencepieceTokenizer(content)
+        return [name.decode() for name in reader.id_to_string(range(int(reader.vocab_size()))).numpy()]
+    except Exception as error:  # whatever the op makes of a foreign file
+        raise UserError(f"{source}: this is no SentencePiece model; fetch it again.") from error
+
+
+def _moved_as(
+    names: Sequence[str], whole: Mapping[str, Any], usual: tuple[int, Mapping[str, int]] | None, source: str
+) -> tuple[int, Mapping[str, int]] | None:
+    """Returns how ids differ from a SentencePiece model's own, by the vocabulary of the tokenizer.json beside it.
+
+    Args:
+        names: the model's pieces.
+        whole: what tokenizer.json says.
+        usual: one of `FAIRSEQ`, or None, by what the folder calls its model.
+        source: the model's file, for the message.
+
+    Raises:
+        UserError: the two do not agree.
+    """
+    vocabulary = [piece for piece, *_ in whole["model"]["vocab"]]
+    special = 3  # the first are control and unknown, which have other names and places
+    for moved in (usual, None, *FAIRSEQ.values()):
+        shift = moved[0] if moved else 0
+        if vocabulary[special + shift : len(names) + shift] == names[special:]:
+            return moved
+    raise UserError(
+        f"{source} and the tokenizer.json beside it have other vocabularies; remove the one that is not the model's."
+    )
 
 
 def _in_order(ids: Mapping[str, int]) -> tuple[str, ...]:

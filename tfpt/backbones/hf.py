@@ -133,6 +133,10 @@ class Hf(Backbone):
         ignored = [name for name in self.loaded.ignored if name not in self._of_head]
         if ignored:
             note += f"; left out: {_listed(ignored)}"
+        added = _folder_tokenizer.added_tokens(self._folder)
+        if added:
+            words = f"{self._source}: its tokenizer adds words to its vocabulary ({_listed(added)}), which are split here like any other text."
+            return (f"{note}.", words)
         return (f"{note}.",)
 
     @property

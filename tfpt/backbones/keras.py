@@ -1,6 +1,7 @@
 """A Keras model of one's own as a trunk: from a .keras file, or the object itself."""
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,15 @@ class Keras(Backbone):
         backbone._model = model
         backbone.spec()
         return backbone
+
+    def identity(self) -> bytes:
+        """Returns a digest of the kinds of layers and the weights; their names are others whenever a model is made again."""
+        model = self._source()
+        whole = hashlib.sha256(",".join(type(layer).__name__ for layer in model.layers).encode())
+        for variable in model.weights:
+            whole.update(f"{tuple(variable.shape)} {variable.dtype};".encode())
+            whole.update(variable.numpy().tobytes())
+        return whole.digest()
 
     def spec(self) -> Spec:
         """Answers from the model; a file is read for it."""

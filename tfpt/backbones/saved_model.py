@@ -74,6 +74,8 @@ class SavedModel(Backbone):
             from tfpt.preprocessors.text import Text
 
             text = Text.from_json(settings)
+            # A task asks for offsets, words and a whole second text by itself; the one it was exported with may have.
+            text = dataclasses.replace(text, offsets=False, words=False, first_length=0)
             return dataclasses.replace(text, size=size, inputs={role: role for role in ROLES}, padding=0)
         from tfpt.preprocessors.hub_text import HubText
 

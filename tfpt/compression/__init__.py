@@ -41,8 +41,16 @@ class Options:
         0,
         "distill: side in pixels of what the student sees; 0: what the model's --input.image_size says (auto: the student's own size).",
     )
-    temperature: float = setting(4.0, "distill: what logits are divided by before they become soft targets.")
+    temperature: float = setting(2.0, "distill: what logits are divided by before they become soft targets.")
+    standardize: bool = setting(
+        True,
+        "distill: with three classes or more, compare logits in standard deviations from their mean: the student need not make them as large as the model does.",
+    )
     soft_weight: float = setting(0.7, "distill: share of the soft targets in the loss; the rest are the labels.")
+    feature_weight: float = setting(
+        0.0,
+        "distill: weight of the cosine distance between the model's pooled features and a linear map of the student's, beside the loss; 0: none.",
+    )
 
     def __post_init__(self) -> None:
         check(self.max_drop >= 0, f"max_drop: {self.max_drop} is negative")
@@ -54,6 +62,7 @@ class Options:
         check(self.image_size >= 0, f"image_size: {self.image_size} is negative")
         check(self.temperature > 0, f"temperature: {self.temperature} is not positive")
         check(0 <= self.soft_weight <= 1, f"soft_weight: {self.soft_weight} is not between 0 and 1")
+        check(self.feature_weight >= 0, f"feature_weight: {self.feature_weight} is negative")
 
 
 class Compression:

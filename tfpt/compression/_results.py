@@ -1,5 +1,6 @@
 """What a compression came to: results.json, a card, and a table for the console."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,13 @@ from typing import Any
 from tfpt import __version__
 from tfpt.compression import Options
 from tfpt.compression._comparison import Variant, changed_share, latencies_of, scores_of, sizes_of
+from tfpt.compression._subject import Subject
 from tfpt.console import Console, table_text
-from tfpt.errors import GateError
+from tfpt.errors import GateError, UserError
 from tfpt.evaluation.environment import environment
 from tfpt.evaluation.measure import measure
 from tfpt.evaluation.results import as_json
+from tfpt.evaluation.scoring import Scores
 
 
 def compare(way: str, options: Options, variants: Sequence[Variant], *, console: Console) -> dict[str, Any]:
@@ -63,6 +66,29 @@ def check_drop(results: Mapping[str, Any]) -> None:
             f"--compress.max_drop={results['max_drop']:g}: {results['primary']} on {results['split']} went from {before:.4f} to "
             f"{after:.4f}, {results['drop']:.4f} worse; nothing was published."
         )
+
+
+def check_learned(subject: Subject, scores: Scores, metrics: Mapping[str, Any]) -> None:
+    """Refuses a model that answers no better than always the same: there is nothing in it to keep, or to teach.
+
+    Args:
+        subject: the model.
+        scores: of it.
+        metrics: of the scores, as `measure` returns them.
+
+    Raises:
+        UserError: it is one.
+    """
+    task, state = subject.servable.task, subject.servable.state
+    primary, (split, _) = task.primary_of(state), subject.measured
+    details = task.details(scores.statistics, state)
+    value, constant = metrics[primary.name]["value"], details.get("baseline", {}).get(primary.name, math.nan)
+    if math.isnan(constant) or (value > constant if primary.higher_is_better else value < constant):
+        return
+    raise UserError(
+        f"--model={subject.bundle}: {primary.name} on {split} is {value:.4f}, and {constant:.4f} for answering "
+        f"{details['baseline_answer'].removesuffix(', always')} every time; train it first, it has learned nothing yet."
+    )
 
 
 def tell(results: Mapping[str, Any], console: Console) -> None:

@@ -1,13 +1,16 @@
 """Distillation: a smaller backbone learns from what the model says, and not from the labels alone.
 
-Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015 (arXiv:1503.02531).
+Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015 (arXiv:1503.02531). Logits are compared in
+standard deviations (Sun, Ren, Li, Wang & Cao, "Logit Standardization in Knowledge Distillation", CVPR 2024): a model that was
+trained to its end has logits far apart, and a student that has to follow them there learns little else for long.
 """
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfpt.compression import Compression, Options
-from tfpt.compression._around import with_methods
+from tfpt.compression._around import as_sum, with_methods
 from tfpt.config import DEFAULT_TRUNK, Component, Experiment
 from tfpt.tasks import Task
 
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
     from tfpt.console import Console
     from tfpt.training.setting import Setting
 
+HEAD_FACTOR = 4.0
+"""On the learning rate of the student's head: it starts at zero, and logits have far to go in few updates."""
+LEAST_SPREAD = 0.01
+"""Of standardised logits: those of a student that has learned nothing are all equal."""
 TEACHER = "teacher"
 """The feature of an example that holds the model's outputs for it."""
 
@@ -35,7 +42,7 @@ class Distill(Compression):
             raise self.refuse("write distill alone, and the student as --compress.student=BACKBONE.")
 
     def experiment(self, subject: "Subject") -> Experiment:
-        """Returns the model's own settings with the student as backbone."""
+        """Returns the model's own settings with the student as backbone, all of whose weights train."""
         original, options = subject.experiment, self.options
         if set(original.backbone) != {DEFAULT_TRUNK} or not hasattr(subject.servable.task, "kinds"):
             raise self.refuse(
@@ -44,17 +51,19 @@ class Distill(Compression):
             )
         train = dataclasses.replace(
             original.train,
-            epochs=options.epochs or original.train.epochs,
+            # Of a model that was its head alone, the head's epochs are what there is to go by.
+            epochs=options.epochs or original.train.epochs or original.train.head_epochs,
+            unfreeze="all",
             init_from="",
             head_solver="gradient",
             lora_rank=0,  # a student that starts at random has nothing that adapters could adapt
             seeds=(),
         )
-        if options.epochs and train.unfreeze == "none":
-            train = dataclasses.replace(train, unfreeze="all")
-        optim = original.optim
-        if options.learning_rate:
-            optim = dataclasses.replace(optim, learning_rate=options.learning_rate)
+        optim = dataclasses.replace(
+            original.optim,
+            learning_rate=options.learning_rate or original.optim.learning_rate,
+            head_multiplier=HEAD_FACTOR * original.optim.head_multiplier,
+        )
         given = original.input
         if options.image_size:
             given = dataclasses.replace(given, image_size=options.image_size)
@@ -62,29 +71,36 @@ class Distill(Compression):
         return dataclasses.replace(original, backbone=student, train=train, optim=optim, input=given)
 
     def adapt(self, setting: "Setting", subject: "Subject", *, console: "Console") -> "Setting":
-        """Returns the same with the model's outputs in each example, and a task that learns from them."""
+        """Returns the same with what the model says in each example, and a task that learns from it."""
         from tfpt.augment import Op
-        from tfpt.compression._teacher import TaughtSource, outputs_of
+        from tfpt.compression._matching import TEACHER_FEATURES, matched
+        from tfpt.compression._teacher import TaughtSource, answers_of
         from tfpt.training.prepared import Prepared
 
+        options = self.options
         mixing = [type(op).__name__ for op in setting.ops if type(op).batch is not Op.batch]
         if mixing:
             raise self.refuse(
                 f"{mixing[0]} mixes examples, which the model did not answer; train it with another --input.augment."
             )
-        table = outputs_of(subject, setting, console=console)
-        source = TaughtSource(setting.source, table)
+        tables = answers_of(subject, setting, features=options.feature_weight > 0, console=console)
+        source = TaughtSource(setting.source, tables)
         prepared = Prepared(source, setting.prepared.preprocessors, threads=setting.prepared.threads)
         task = taught(
             setting.task,
             kind=setting.state.get("labels", "single"),
-            temperature=self.options.temperature,
-            soft_weight=self.options.soft_weight,
+            temperature=options.temperature,
+            soft_weight=options.soft_weight,
+            standardize=options.standardize,
         )
+        if TEACHER_FEATURES in tables:
+            done = any(Path(setting.experiment.output.run_dir).glob("checkpoints/final-*"))
+            width = tables[TEACHER_FEATURES].shape[1]
+            task = matched(task, width=width, weight=options.feature_weight, learns=not done)
         return dataclasses.replace(setting, task=task, source=source, prepared=prepared)
 
 
-def taught(task: Task, *, kind: str, temperature: float, soft_weight: float) -> Task:
+def taught(task: Task, *, kind: str, temperature: float, soft_weight: float, standardize: bool = False) -> Task:
     """Returns a task that also learns from the feature `teacher`, `[batch, width]`: another model's outputs.
 
     Args:
@@ -92,6 +108,7 @@ def taught(task: Task, *, kind: str, temperature: float, soft_weight: float) -> 
         kind: of label: `single`, `multi` or `values`.
         temperature: what logits are divided by.
         soft_weight: share of the teacher in the loss.
+        standardize: as for `soft_losses`.
     """
 
     def batch(features: Any, frame: Any, state: Any, training: bool) -> dict[str, Any]:
@@ -102,15 +119,10 @@ def taught(task: Task, *, kind: str, temperature: float, soft_weight: float) -> 
         return {**batch, "targets": batch["targets"]["own"]}
 
     def loss(model: Any, batch: Any, training: bool) -> tuple[Any, Any, Any]:
-        import tensorflow as tf
-
         hard, weights, outputs = task.loss(model, own(batch), training)
-        weight = tf.cast(batch["weight"], tf.float32)
-        soft = tf.reduce_sum(
-            soft_losses(outputs, batch["targets"][TEACHER], kind=kind, temperature=temperature) * weight
-        )
-        # Both are means times the same sum of weights, so that replicas and accumulation add up.
-        soft *= weights / tf.maximum(tf.reduce_sum(weight), 1e-12)
+        said = batch["targets"][TEACHER]
+        soft = soft_losses(outputs, said, kind=kind, temperature=temperature, standardize=standardize)
+        soft = as_sum(soft, batch, weights)
         return (1.0 - soft_weight) * hard + soft_weight * soft, weights, outputs
 
     def statistics(outputs: Any, batch: Any, state: Any) -> dict[str, Any]:
@@ -119,16 +131,28 @@ def taught(task: Task, *, kind: str, temperature: float, soft_weight: float) -> 
     return with_methods(task, batch=batch, loss=loss, statistics=statistics)
 
 
-def soft_losses(outputs: Any, teacher: Any, *, kind: str, temperature: float) -> Any:
+def soft_losses(outputs: Any, teacher: Any, *, kind: str, temperature: float, standardize: bool = False) -> Any:
     """Returns how far each example's outputs are from the teacher's, `[batch]`.
 
     For classes it is the Kullback-Leibler divergence at the temperature, times its square, which keeps gradients as large as those
     of the labels (Hinton et al., section 2.1); for numbers the mean squared error.
+
+    Args:
+        outputs: of the student, `[batch, width]`.
+        teacher: what the teacher put out, likewise.
+        kind: of label: `single`, `multi` or `values`.
+        temperature: what logits are divided by.
+        standardize: take each example's logits, of at least three classes, in standard deviations from their mean, and the
+            divergence times the student's standard deviation.
     """
     import tensorflow as tf
 
     if kind == "values":
         return tf.reduce_mean(tf.square(outputs - teacher), axis=-1)
+    size: Any = 1.0
+    if standardize and kind == "single" and outputs.shape[-1] > 2:  # of two there is nothing left but which is higher
+        (outputs, size), (teacher, _) = _standardized(outputs), _standardized(teacher)
+        size = tf.stop_gradient(size)  # which gradients are otherwise divided by, unlike those of the labels
     ours, theirs = outputs / temperature, teacher / temperature
     if kind == "multi":
         wanted = tf.sigmoid(theirs)
@@ -138,4 +162,13 @@ def soft_losses(outputs: Any, teacher: Any, *, kind: str, temperature: float) ->
     wanted = tf.nn.softmax(theirs)
     cross = tf.nn.softmax_cross_entropy_with_logits(wanted, ours)
     entropy = tf.nn.softmax_cross_entropy_with_logits(wanted, theirs)
-    return temperature**2 * (cross - entropy)
+    return size * temperature**2 * (cross - entropy)
+
+
+def _standardized(logits: Any) -> tuple[Any, Any]:
+    """Returns each example's logits in standard deviations from their mean, and the standard deviation, `[batch]`."""
+    import tensorflow as tf
+
+    mean, variance = tf.nn.moments(logits, axes=[-1], keepdims=True)
+    spread = tf.sqrt(variance + LEAST_SPREAD**2)
+    return (logits - mean) / spread, spread[:, 0]

@@ -39,6 +39,8 @@ class Index:
         held: which classes each example has, `[examples, classes]` bool, where it may have any number of them; else None.
         together: a key each example; examples of one key are never on both sides of a split, as questions about one text are
             not. None: only equal contents are kept together.
+        truth: bytes each example, which differ where the numbers, tags or answers that belong to it do; None where `labels` or
+            `held` say it all.
     """
 
     names: Sequence[str]
@@ -46,6 +48,7 @@ class Index:
     splits: Sequence[str]
     held: "np.ndarray | None" = None
     together: Sequence[bytes] | None = None
+    truth: Sequence[bytes] | None = None
 
 
 class DataSource:

@@ -30,6 +30,7 @@ _LABEL = (
     "gold_label",
     "is_duplicate",
 )
+_TOKENS, _TAGS = ("tokens", "words"), ("ner_tags", "tags", "ner", "labels", "pos_tags")
 _KNOWN = frozenset((*_TEXT, *_IMAGE, *_LABEL, *(name for pair in _PAIRS for name in pair)))
 
 AUTO, NONE = "auto", "none"
@@ -105,9 +106,12 @@ class Roles:
         return ", ".join([*said, labels])
 
 
-def has_known_name(cells: Sequence[str]) -> bool:
-    """Whether a first row is a header with a name that `auto` knows."""
-    return any(cell.strip().lower() in _KNOWN for cell in cells)
+def has_known_name(cells: Sequence[str], following: Sequence[Sequence[str]]) -> bool:
+    """Whether a first row is a header: it has a name that `auto` knows, and none of the following rows has it in its place."""
+    return any(
+        cell.strip().lower() in _KNOWN and not any(row[k : k + 1] == [cell] for row in following)
+        for k, cell in enumerate(cells)
+    )
 
 
 def choose(
@@ -175,8 +179,7 @@ def choose(
             text = left.pop(0)
     if not (text or image):
         raise UserError(
-            f"{where}: which column is the text? Columns are {_shown(columns, first)}; write --data.text=COLUMN (or "
-            "--data.image=COLUMN for paths of pictures) and --data.label=COLUMN."
+            f"{where}: which column is the text? Columns are {_shown(columns, first)}; write {_way_out(columns, config)}."
         )
     if config.label == (AUTO,) and not label and left:
         if len(columns) == 2:
@@ -187,6 +190,20 @@ def choose(
                 "--data.label=none."
             )
     return Roles(text=text, text_pair=pair, image=image, label=label)
+
+
+def _way_out(columns: Sequence[str], config: ColumnsConfig) -> str:
+    """Says which flags name the columns, by what their names look like."""
+    there = {name.strip().lower(): name for name in columns}
+    tokens, tags = (next((there[name] for name in names if name in there), "") for names in (_TOKENS, _TAGS))
+    if tokens and tags and hasattr(config, "tokens"):
+        return f"--data.tokens={tokens} and --data.tags={tags}"
+    if {"question", "context"} <= set(there):
+        return (
+            f"--data.text={there['question']}, --data.text_pair={there['context']} and --data.label=none, or name the column of the "
+            "answers with --data.answers=COLUMN"
+        )
+    return "--data.text=COLUMN (or --data.image=COLUMN for paths of pictures) and --data.label=COLUMN"
 
 
 def _is_picture(cell: object) -> bool:

@@ -30,7 +30,7 @@ class Files:
     notes: tuple[str, ...] = ()
 
 
-def find_files(argument: str, *, source: str, endings: Collection[str]) -> Files:
+def find_files(argument: str, *, source: str, endings: Collection[str], spare: str = "") -> Files:
     """Finds the file, or the files of a folder; a folder's own folders are not looked into.
 
     Where a file's name has the word train, dev, val, valid, validation or test (`train.csv`, `dev_matched.tsv`,
@@ -40,6 +40,7 @@ def find_files(argument: str, *, source: str, endings: Collection[str]) -> Files
         argument: the path.
         source: name of the data source, for messages.
         endings: what the names in a folder end with, without the dot, in lower case.
+        spare: one of them, that counts only where no file has another.
 
     Raises:
         UserError: there is nothing to read.
@@ -57,6 +58,7 @@ def find_files(argument: str, *, source: str, endings: Collection[str]) -> Files
     except OSError as error:
         raise UserError(f"{where} cannot be read: {error.strerror or error}.") from error
     readable = [file for file in found if _ending(file) in endings]
+    readable = [file for file in readable if _ending(file) != spare] or readable
     splits = {file: split_of(file.name) for file in readable}
     if any(splits.values()):
         ignored = [file.name for file in readable if not splits[file]]

@@ -116,7 +116,7 @@ class _FrameRows:
     def __init__(self, frame: Any) -> None:
         self._frame = frame.set_axis([str(name) for name in frame.columns], axis="columns")
         self.columns: Sequence[str] = list(self._frame.columns)
-        self.first: Sequence[Any] = self._frame.iloc[0].tolist()
+        self.first: Sequence[Any] = [_of_arrays(value) for value in self._frame.iloc[0].tolist()]
 
     def rows(self, wanted: Sequence[str]) -> Iterator[tuple[int, Sequence[Any]]]:
         """Yields number from 1 and wanted cells of each row; what pandas counts as missing is nothing."""
@@ -124,7 +124,15 @@ class _FrameRows:
         there = chosen.notna()
         cells = (chosen[name].astype(object).where(there[name], None).tolist() for name in dict.fromkeys(wanted))
         columns = dict(zip(dict.fromkeys(wanted), cells, strict=True))
-        yield from enumerate(zip(*(columns[name] for name in wanted), strict=True), 1)
+        for number, row in enumerate(zip(*(columns[name] for name in wanted), strict=True), 1):
+            yield number, [_of_arrays(value) for value in row]
+
+
+def _of_arrays(value: Any) -> Any:
+    """Returns a cell with lists in place of arrays, which pandas has in what was read from Parquet."""
+    if isinstance(value, dict):
+        return {key: _of_arrays(part) for key, part in value.items()}
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 class GivenDatasets(_Given, TaggedTableSource):
@@ -165,7 +173,7 @@ class _DatasetRows:
             raise UserError(
                 f"data: {floats[0]} of the Dataset {name} is {spec[floats[0]].dtype.name}; pictures are uint8, from 0 to 255."
             )
-        self._dataset = dataset.map(_encoded)
+        self._dataset = dataset.map(_encoded).map(_flat)
         self.columns: Sequence[str] = sorted(spec)
         first = next(self.rows(self.columns), None)
         if first is None:
@@ -184,6 +192,14 @@ def _encoded(example: Mapping[str, Any]) -> dict[str, Any]:
 
     return {
         key: tf.io.encode_png(value) if value.shape.rank == 3 and value.dtype in (tf.uint8, tf.uint16) else value
+        for key, value in example.items()
+    }
+
+
+def _flat(example: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns an example with numbers in place of vectors of one number, as Keras' `label_mode="binary"` has them."""
+    return {
+        key: value[0] if value.shape == (1,) and (value.dtype.is_floating or value.dtype.is_integer) else value
         for key, value in example.items()
     }
 

@@ -1,7 +1,9 @@
 """What the label cells of a table mean: a class, any number of classes, or numbers."""
 
 import dataclasses
+import itertools
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -56,6 +58,8 @@ def cell(value: Any) -> Cell:
         return text if text.isascii() else unicodedata.normalize("NFC", text)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)  # a column of whole numbers in which one is missing has floats
     if isinstance(value, bool | int | float):
         return str(value).lower()
     if isinstance(value, list | tuple):
@@ -85,6 +89,11 @@ def interpret(different: Sequence[tuple[Cell, ...]], columns: Sequence[str], *, 
     Raises:
         LabelError: a label does not fit the others.
     """
+    vectors = _vectors(different)
+    if vectors is not None and kind != "number":
+        one = bool((vectors.sum(axis=1) == 1).all())
+        if one or kind != "class":
+            return _of_vectors(vectors, columns[0], one=one and kind != "multi")
     if kind == "auto":
         kind, note = _kind(different, columns)
     else:
@@ -114,10 +123,18 @@ def _kind(different: Sequence[tuple[Cell, ...]], columns: Sequence[str]) -> tupl
                 f"The columns {', '.join(columns)} hold 0 and 1: any number of these classes for each example.",
             )
         return "number", f"The columns {', '.join(columns)} are taken as numbers to predict."
-    if any(isinstance(label[0], tuple) for label in different):
+    lists = [label[0] for label in different if isinstance(label[0], tuple)]
+    if (
+        lists
+        and len(lists) == len(different)
+        and any(map(_is_fraction, itertools.chain(*lists)))
+        and are_numbers(lists)
+    ):
+        return "number", f"The column {columns[0]} holds lists of numbers, which are taken as numbers to predict."
+    if lists:
         return "multi", f"The column {columns[0]} holds lists: any number of classes for each example."
     numbers = [_number(label[0]) for label in different]
-    if all(map(math.isfinite, numbers)) and any(number != round(number) for number in numbers):
+    if all(map(math.isfinite, numbers)) and any(_is_fraction(label[0]) for label in different):
         sentence = f"The column {columns[0]} holds numbers with fractions, which are taken as numbers to predict"
         return "number", f"{sentence}; --data.label_type=class takes them as names of classes."
     return "class", ""
@@ -131,6 +148,7 @@ def _one_class(different: Sequence[tuple[Cell, ...]]) -> Labels:
         if isinstance(name, tuple):
             raise LabelError(position, "is a list; write --data.label_type=multi for several classes an example")
         names.append(name)
+    names = _whole(names)
     classes = sorted_names(names)
     number = {name: k for k, name in enumerate(classes)}
     values = np.array([number[name] for name in names], np.int64)
@@ -169,12 +187,51 @@ def _lists_of_names(different: Sequence[tuple[Cell, ...]], separator: str) -> La
     import numpy as np
 
     rows = []
-    for (part,) in different:
+    for position, (part,) in enumerate(different):
         names = part if isinstance(part, tuple) else tuple(name.strip() for name in part.split(separator))
+        if isinstance(part, tuple) and len(set(part)) < len(part):
+            raise LabelError(
+                position,
+                f"the list {', '.join(part)} has a name twice; write each once, or lists of 0 and 1 with a place for each class",
+            )
         rows.append({name for name in names if name})
     classes = sorted_names([name for row in rows for name in row])
     values = np.array([[name in row for name in classes] for row in rows], np.float32)
     return Labels(feature="labels", kind="classes", values=values.reshape(len(rows), len(classes)), classes=classes)
+
+
+def _vectors(different: Sequence[tuple[Cell, ...]]) -> "np.ndarray | None":
+    """Returns lists of 0 and 1, all of one length and not shorter than two, `[different, classes]`; None of other labels."""
+    import numpy as np
+
+    rows = [label[0] for label in different if len(label) == 1 and isinstance(label[0], tuple)]
+    if not rows or len(rows) < len(different) or {len(row) for row in rows} != {max(2, len(rows[0]))}:
+        return None
+    if not all(bit in _BITS for row in rows for bit in row):
+        return None
+    return np.array([[_BITS[bit] for bit in row] for row in rows], np.float32)
+
+
+def _of_vectors(vectors: "np.ndarray", column: str, *, one: bool) -> Labels:
+    classes = tuple(map(str, range(vectors.shape[1])))
+    how = f"The column {column} holds lists of 0 and 1, one for each of {len(classes)} classes, which are called by their places, from 0"
+    if one:
+        return Labels(
+            feature="label", kind="class", values=vectors.argmax(axis=1), classes=classes,
+            note=f"{how}; each has a single 1, so an example has one class (--data.label_type=multi: any number).",
+        )  # fmt: skip
+    return Labels(feature="labels", kind="classes", values=vectors, classes=classes, note=f"{how}.")
+
+
+def _whole(names: Sequence[str]) -> list[str]:
+    """Returns the names; 1.0 is 1 where there is a 1, as some programs write the one and some the other."""
+    there = set(names)
+    return [short if (short := re.sub(r"^(-?\d+)\.0+$", r"\1", name)) in there else name for name in names]
+
+
+def _is_fraction(text: Cell) -> bool:
+    number = _number(text)
+    return math.isfinite(number) and number != round(number)
 
 
 def _number(text: Cell) -> float:

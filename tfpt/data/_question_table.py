@@ -5,12 +5,14 @@ import dataclasses
 import functools
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tfpt.config import check, setting
 from tfpt.data import Index, Info
 from tfpt.data._columns import AUTO, NONE, ColumnsConfig
 from tfpt.data._questions import Questions, QuestionsBuilder
+from tfpt.data._table import TableFile
 from tfpt.data._table_source import TableSource
 from tfpt.errors import UserError
 
@@ -70,6 +72,14 @@ class QuestionTableSource(TableSource):
         """Returns row k as `csv` does, or question k as `squad` does."""
         return self._questions.example(k) if self._questions else super().example(k)
 
+    def open_texts(self, path: Path) -> TableFile:
+        """Opens one file whose cells are texts, numbers, and lists of these.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        return self.open(path)
+
     @functools.cached_property
     def _questions(self) -> Questions | None:
         config = self.config
@@ -79,7 +89,7 @@ class QuestionTableSource(TableSource):
         found = self.find()
         builder = QuestionsBuilder()
         for number, (path, _) in enumerate(found.files):
-            file = self.open(path)
+            file = self.open_texts(path)
             wanted = [role if getattr(config, role) == AUTO else getattr(config, role) for role in _ROLES]
             if absent := [(role, name) for role, name in zip(_ROLES, wanted, strict=True) if name not in file.columns]:
                 if not given and not len(builder):

@@ -59,7 +59,9 @@ class Questions:
         """Returns one row a question; those about one context stay together."""
         splits = [self.files[file][1] for file in self.file]
         together = [self.context_keys[context] for context in self.context.tolist()]
-        return Index(names=self.names, labels=None, splits=splits, together=together)
+        answers = self.texts["answers"]
+        truth = [content_hash(answers[k], b"%d" % start) for k, start in enumerate(self.start.tolist())]
+        return Index(names=self.names, labels=None, splits=splits, together=together, truth=truth)
 
     def example(self, k: Any) -> dict[str, Any]:
         """Returns question k.

@@ -76,7 +76,7 @@ def as_bytes(value: Any) -> bytes:
     """
     if isinstance(value, str):
         return value.encode(errors="replace")
-    if value is None:
+    if value is None or value != value:  # NaN
         return b""
     if isinstance(value, bytes):
         return value
@@ -99,6 +99,7 @@ class _Rows:
         self.digests = bytearray()
         self.different: dict[tuple[Cell, ...], int] = {}
         self.pictures: set[bool] = set()
+        self.without_text = array.array("q")
 
     def add(self, file: TableFile, path: Path, roles: Roles, *, labels: int) -> None:
         """Reads one file; `labels` is how many label columns the others have."""
@@ -106,6 +107,7 @@ class _Rows:
         builders = [self.inputs.setdefault(name, TextsBuilder()) for name in inputs] if self.keep else []
         image = list(inputs).index("image") if "image" in inputs else -1
         count = len(inputs)
+        words = [k for k, name in enumerate(inputs) if name != "image"]
         nothing: tuple[Cell, ...] = ("",) * labels
         for line, cells in file.rows([*inputs.values(), *roles.label]):
             try:
@@ -113,6 +115,8 @@ class _Rows:
                 label = tuple([cell(value) for value in cells[count:]]) or nothing
             except ValueError as error:
                 raise UserError(f"{path}:{line}: a cell {error}.") from error
+            if not all(texts[k].strip() for k in words):
+                self.without_text.append(len(self.line))
             if image >= 0:
                 inside = not isinstance(cells[image], str)
                 self.pictures.add(inside)
@@ -192,6 +196,12 @@ def read_table(
             raise UserError(f"{place[error.position]}: in {column}, {error}.") from error
         said += [labels.note] if labels.note else []
         code = compact
+    empty = [k for k in rows.without_text if kept[k]]
+    if empty:
+        places = ", ".join(f"{files[file_of[k]][0].name}:{line[k]}" for k in empty[:5])
+        said.append(
+            f"{len(empty)} row{'s have' if len(empty) > 1 else ' has'} no text: {places}{', ...' if len(empty) > 5 else ''}."
+        )
     digests = np.frombuffer(bytes(rows.digests), np.uint8).reshape(-1, DIGEST)
     return Table(
         files=files,

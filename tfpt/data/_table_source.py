@@ -69,6 +69,7 @@ class TableSource(DataSource):
             labels=labels.values[table.code] if labels and labels.kind == "class" else None,
             splits=[splits[file] for file in files],
             held=labels.values[table.code] > 0 if labels and labels.feature == "labels" else None,
+            truth=[row.tobytes() for row in labels.values[table.code]] if labels and labels.kind == "number" else None,
         )
 
     def digests(self) -> Sequence[bytes]:

@@ -3,6 +3,7 @@
 import array
 import dataclasses
 import functools
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,7 +57,8 @@ class Tagged:
         """Returns one row a sentence, named by file and line: `train.txt:17`."""
         rows = list(zip(self.file.tolist(), self.line.tolist(), strict=True))
         names = [f"{self.files[file][0].name}:{line}" for file, line in rows]
-        return Index(names=names, labels=None, splits=[self.files[file][1] for file, _ in rows])
+        splits = [self.files[file][1] for file, _ in rows]
+        return Index(names=names, labels=None, splits=splits, truth=self._truth)
 
     def example(self, k: Any) -> dict[str, Any]:
         """Returns sentence k: `text`, a scalar string of tokens with one space between them, and `tags`, `[tokens]` int64."""
@@ -65,6 +67,13 @@ class Tagged:
         starts, tags = self._tensors
         own = tags[tf.gather(starts, k) : tf.gather(starts, k + 1)]
         return {"text": self.texts.read(k), "tags": tf.ensure_shape(own, [None])}
+
+    @functools.cached_property
+    def _truth(self) -> list[bytes]:
+        """A hash of each sentence's tags by their names, whose numbers depend on the other sentences."""
+        names = [name.encode(errors="replace") for name in self.classes]
+        tags, starts = self.tags.tolist(), self.starts.tolist()
+        return [content_hash(*(names[tag] for tag in tags[start:end])) for start, end in itertools.pairwise(starts)]
 
     @functools.cached_property
     def _tensors(self) -> tuple[Any, Any]:

@@ -1,8 +1,12 @@
 """Tables that may have a column with lists of tokens and one with lists of their tags."""
 
+import ast
+import contextlib
 import dataclasses
 import functools
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tfpt.config import check, setting
@@ -17,13 +21,32 @@ from tfpt.errors import UserError
 class TaggedColumnsConfig(QuestionColumnsConfig):
     """Flags of the group `data`."""
 
-    tokens: str = setting("", "Column, or key, of the list of tokens, for token classification; needs --data.tags.")
-    tags: str = setting("", "Column, or key, of the list of tags, one a token.")
+    tokens: str = setting(
+        "",
+        "Column, or key, of the tokens, for token classification: a list, or in a cell of text words with spaces between them, or a list "
+        "as JSON or Python writes it; needs --data.tags.",
+    )
+    tags: str = setting("", "Column, or key, of the tags, one a token, written as the tokens are.")
+    tag_names: tuple[str, ...] = setting(
+        (), "Names of the tags by number, from 0, where tags are numbers: O,B-PER,I-PER."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.tag_names, str):
+            object.__setattr__(self, "tag_names", tuple(part.strip() for part in self.tag_names.split(",")))
+        names = self.tag_names
+        check(
+            len(set(names)) == len(names) and all(names),
+            f"tag_names: {','.join(names)} has a name twice, or an empty one",
+        )
+        check(bool(self.tags) or not names, f"tag_names: {','.join(names)} needs --data.tokens and --data.tags")
         check(bool(self.tokens) or not self.tags, f"tags: {self.tags} needs --data.tokens=COLUMN too")
         check(bool(self.tags) or not self.tokens, f"tokens: {self.tokens} needs --data.tags=COLUMN too")
+
+    def named(self) -> list[str]:
+        """Returns the columns that were given by name, not by number."""
+        return super().named() + [name for name in (self.tokens, self.tags) if name and not name.isdecimal()]
 
 
 class TaggedTableSource(QuestionTableSource):
@@ -54,13 +77,8 @@ class TaggedTableSource(QuestionTableSource):
         found = self.find()
         builder = TaggedBuilder()
         for number, (path, _) in enumerate(found.files):
-            before, file = len(builder), self.open(path)
-            wanted = [self.config.tokens, self.config.tags]
-            for role, name in zip(("tokens", "tags"), wanted, strict=True):
-                if name not in file.columns:
-                    raise UserError(
-                        f"{path}: --data.{role}={name} is not a column; columns are {', '.join(file.columns)}."
-                    )
+            before, file = len(builder), self.open_texts(path)
+            wanted = [_column(file.columns, role, getattr(self.config, role), path) for role in ("tokens", "tags")]
             for line, cells in file.rows(wanted):
                 where = f"{path}:{line}: --data"
                 tokens = [str(part) for part in _list(cells[0], f"{where}.tokens={wanted[0]}")]
@@ -70,13 +88,55 @@ class TaggedTableSource(QuestionTableSource):
                 if not all(tokens):
                     raise UserError(f"{path}:{line} has an empty token; remove it with its tag.")
                 if tokens:
-                    builder.add(tokens, tags, file=number, line=line)
+                    builder.add(tokens, self._by_name(tags, f"{path}:{line}"), file=number, line=line)
             if len(builder) == before:
                 raise UserError(f"{path} holds no sentences.")
-        return builder.build(found.files, found.notes)
+        tagged = builder.build(found.files, found.notes)
+        if not all(map(str.isdecimal, tagged.classes)):
+            return tagged
+        note = (
+            f"The tags are numbers ({', '.join(tagged.classes[:5])}), so no word is known to be outside of the entities and each is one by "
+            "itself; --data.tag_names=O,B-PER,I-PER says what 0, 1, 2 stand for."
+        )
+        return dataclasses.replace(tagged, notes=(*tagged.notes, note))
+
+    def _by_name(self, tags: Sequence[str], where: str) -> Sequence[str]:
+        names = self.config.tag_names
+        if not names:
+            return tags
+        wrong = next((tag for tag in tags if not tag.isdecimal() or int(tag) >= len(names)), None)
+        if wrong is not None:
+            raise UserError(
+                f"{where} has the tag {wrong}, and --data.tag_names names {len(names)}, by their numbers from 0."
+            )
+        return [names[int(tag)] for tag in tags]
+
+
+def _column(columns: Sequence[str], role: str, name: str, path: Path) -> str:
+    """Returns a column by its name, or by its number from 1."""
+    if name not in columns and name.isdecimal() and 1 <= int(name) <= len(columns):
+        return columns[int(name) - 1]
+    if name not in columns:
+        raise UserError(f"{path}: --data.{role}={name} is not a column; columns are {', '.join(columns)}.")
+    return name
 
 
 def _list(value: Any, where: str) -> list[str | int]:
+    """Returns a cell as a list of tokens or tags.
+
+    Raises:
+        UserError: it is none.
+    """
+    if isinstance(value, str):
+        value = _listed(value) if value.lstrip().startswith("[") else value.split()
     if not isinstance(value, list) or not all(isinstance(part, str | int) for part in value):
         raise UserError(f"{where} is not a list of texts.")
     return value
+
+
+def _listed(text: str) -> Any:
+    """Returns the list that a text is, as JSON or Python writes it; its words where it is none: a token may be a bracket."""
+    for read in (json.loads, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            return read(text)
+    return text.split()

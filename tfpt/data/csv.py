@@ -1,4 +1,4 @@
-"""`--data=csv:PATH`: a table with a column of texts or of paths of pictures, and one of labels."""
+"""`--data=csv:PATH`: a table with a column of texts or of paths of pictures, and one of labels; or of tokens and tags."""
 
 import csv
 import dataclasses
@@ -10,8 +10,9 @@ from typing import Any
 
 from tfpt.config import check, setting
 from tfpt.data._columns import has_known_name
-from tfpt.data._question_table import QuestionColumnsConfig, QuestionTableSource
+from tfpt.data._files import Files, find_files
 from tfpt.data._table import TableFile
+from tfpt.data._tagged_table import TaggedColumnsConfig, TaggedTableSource
 from tfpt.data._utf8 import lines
 from tfpt.errors import UserError
 
@@ -20,14 +21,14 @@ _SAMPLE = 50
 """Records by which the delimiter is chosen."""
 
 
-class Csv(QuestionTableSource):
+class Csv(TaggedTableSource):
     """A .csv or .tsv file, or a folder with train, dev and test files: texts, pairs or paths of pictures, and labels."""
 
     name = "csv"
     endings = ("csv", "tsv", "tab", "txt")
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Config(QuestionColumnsConfig):
+    class Config(TaggedColumnsConfig):
         """Flags of the group `data`."""
 
         header: str = setting(
@@ -53,20 +54,25 @@ class Csv(QuestionTableSource):
                 f"header: no leaves columns without names, so write the number of the column instead of {', '.join(named)}",
             )
 
+    def find(self) -> Files:
+        """Finds the files; a .txt file beside others is taken for a note about them."""
+        return find_files(self.argument, source=self.name, endings=self.endings, spare="txt")
+
     def open(self, path: Path) -> TableFile:
         """Opens one file: finds its delimiter, its quotes and its header."""
         delimiter = _DELIMITERS.get(self.config.delimiter, self.config.delimiter)
         if delimiter == "auto":
             delimiter = "\t" if path.suffix.lower() in (".tsv", ".tab") else _sniff(path)
         records = _Records(path, delimiter, quoted=delimiter != "\t" or _is_quoted(path))
-        first = next(iter(records), None)
-        if first is None:
+        sample = [cells for _, cells in itertools.islice(records, _SAMPLE)]
+        if not sample:
             raise UserError(f"{path} is empty.")
+        first, *following = sample
         named = {name.lower() for name in self.config.named()}
         headed = self.config.header == "yes" or (
-            self.config.header == "auto" and (bool(named) or has_known_name(first[1]))
+            self.config.header == "auto" and (bool(named) or has_known_name(first, following))
         )
-        return _CsvFile(records, first[1], headed=headed, guessed=not headed and self.config.header == "auto")
+        return _CsvFile(records, first, headed=headed, guessed=not headed and self.config.header == "auto")
 
 
 class _CsvFile:

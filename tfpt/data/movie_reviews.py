@@ -94,6 +94,7 @@ class MovieReviews(DataSource):
             names=[f"sentence-{int(number):05d}" for number in self._rated.numbers],
             labels=self._labels if self._by_sign else None,
             splits=[""] * len(self._rated.texts),
+            truth=None if self._by_sign else [rating.tobytes() for rating in self._rated.ratings],
         )
 
     def digests(self) -> Sequence[bytes]:

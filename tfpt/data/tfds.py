@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from tfpt.config import check, setting
-from tfpt.data._columns import ColumnsConfig
 from tfpt.data._files import Files
 from tfpt.data._record_source import RecordSource
 from tfpt.data._records import Stretch
 from tfpt.data._split_choice import HELP, check_choice, chosen_splits, named_splits
+from tfpt.data._tagged_table import TaggedColumnsConfig
 from tfpt.errors import UserError
 
 
@@ -25,7 +25,7 @@ class Tfds(RecordSource):
     name = "tfds"
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Config(ColumnsConfig):
+    class Config(TaggedColumnsConfig):
         """Flags of the group `data`; columns are the names of the features."""
 
         split: tuple[str, ...] = setting(("auto",), HELP)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tfpt.config import check, setting
-from tfpt.data._columns import ColumnsConfig
 from tfpt.data._files import Files, raise_missing, split_of
 from tfpt.data._record_source import RecordSource
 from tfpt.data._records import Stretch
+from tfpt.data._tagged_table import TaggedColumnsConfig
 from tfpt.data._utf8 import lines
 from tfpt.errors import UserError
 
@@ -30,7 +30,7 @@ class Tfrecord(RecordSource):
     name = "tfrecord"
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Config(ColumnsConfig):
+    class Config(TaggedColumnsConfig):
         """Flags of the group `data`; columns are the keys of the features."""
 
         train: str = setting(

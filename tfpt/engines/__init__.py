@@ -24,13 +24,19 @@ class Engine:
         """Returns what is installed; empty where it is not, or does not run on this machine's devices."""
         raise NotImplementedError
 
-    def compile(self, graph: Any, *, precision: str, threads: int) -> Run:
+    @classmethod
+    def precisions(cls) -> tuple[str, ...]:
+        """Returns the arithmetics that this machine has for it; float32 first."""
+        return ("float32",)
+
+    def compile(self, graph: Any, *, precision: str, threads: int, at_a_time: int = 1) -> Run:
         """Returns the function that a graph is.
 
         Args:
             graph: a concrete function whose variables became constants; the batch size is fixed, lengths may vary.
             precision: `float32`: as the graph says; `bfloat16`: rounded to that inside, outputs as the graph says.
             threads: CPU threads.
+            at_a_time: how many calls of the function may run side by side; 1: all threads are for one.
 
         Raises:
             UserError: it does not have the precision.

@@ -16,8 +16,8 @@ class Tensorflow(Engine):
 
         return str(tf.__version__)
 
-    def compile(self, graph: Any, *, precision: str, threads: int) -> Run:
-        """Returns the graph; `threads` are those that TensorFlow was started with."""
+    def compile(self, graph: Any, *, precision: str, threads: int, at_a_time: int = 1) -> Run:
+        """Returns the graph; `threads` are those that TensorFlow was started with, for however many calls."""
         import tensorflow as tf
 
         if precision != "float32":

@@ -51,6 +51,8 @@ def evaluate(
         UserError: the data has no labels that the model knows, or too much of it is bad.
     """
     source = aligned(source, servable.state, data=data)
+    if note := getattr(source, "note", ""):
+        console.say(note)
     index = source.index()
     examples = np.arange(len(index.names))
     if part != "all":

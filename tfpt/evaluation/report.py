@@ -21,7 +21,14 @@ from tfpt.evaluation.printable import printable
 from tfpt.evaluation.thumbnails import thumbnail
 from tfpt.evaluation.wording import words
 
-FURTHER = ("answerable", "unanswerable", "threshold")
+FURTHER = (
+    "answerable",
+    "unanswerable",
+    "threshold",
+    "temperature",
+    "expected_calibration_error_before",
+    "log_loss_before",
+)
 """Numbers of metrics.json without an interval that are shown where there are such."""
 
 MOST_ROWS = 40

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfpt.console import Console
 from tfpt.serving.padding import concatenated
 from tfpt.serving.servable import Servable
+from tfpt.training.memory import FittingBatches
 from tfpt.training.pipeline import Prepared, evaluation_batches
 from tfpt.training.plan import evaluation_plan
 
@@ -61,29 +62,29 @@ def score(
 
     batches = evaluation_batches(prepared, rows, task=task, state=state)
 
-    @tf.function(autograph=False, input_signature=[batches.element_spec])  # one trace, whatever the lengths
     def step(batch: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         outputs = servable.outputs(batch["inputs"])
         return task.statistics(outputs, batch, state), task.decode(outputs, batch["frame"], state)
 
+    fitting = FittingBatches(step, batches.element_spec, what=f"{what[:1].lower()}{what[1:]}")
     wanted = np.array(sorted(whole), np.int64)
     found: list[np.ndarray] = []
     gathered: list[dict[str, dict[str, np.ndarray]]] = []
     with console.track(what, total=len(examples), unit="examples") as track:
         for done, batch in enumerate(batches):
-            counts = batch["weight"].numpy() > 0
-            k = batch["example"].numpy()
-            prepared.failed.update(int(i) for i in k[~batch["ok"].numpy()])
-            statistics, answers = step(batch)
-            asked = counts & np.isin(k, wanted)
-            found.append(k[counts])
-            gathered.append(
-                {
-                    "statistics": {name: value.numpy()[counts] for name, value in statistics.items()},
-                    "kept": {name: answers[name].numpy()[counts] for name in task.kept_answers if name in answers},
-                    "answers": {name: tf.boolean_mask(value, asked).numpy() for name, value in answers.items()},
-                }
-            )
+            for part, (statistics, answers) in fitting(batch, console):
+                counts = part["weight"].numpy() > 0
+                k = part["example"].numpy()
+                prepared.failed.update(int(i) for i in k[~part["ok"].numpy()])
+                asked = counts & np.isin(k, wanted)
+                found.append(k[counts])
+                gathered.append(
+                    {
+                        "statistics": {name: value.numpy()[counts] for name, value in statistics.items()},
+                        "kept": {name: answers[name].numpy()[counts] for name in task.kept_answers if name in answers},
+                        "answers": {name: tf.boolean_mask(value, asked).numpy() for name, value in answers.items()},
+                    }
+                )
             track.advance(min(rows.shape[1], len(examples) - done * rows.shape[1]))
     together = {
         part: {name: concatenated([g[part][name] for g in gathered]) for name in gathered[0][part]}
@@ -96,5 +97,5 @@ def score(
         kept=together["kept"],
         chosen=np.flatnonzero(np.isin(scored, wanted)),
         answers=together["answers"],
-        batch_size=rows.shape[1],
+        batch_size=fitting.largest or rows.shape[1],
     )

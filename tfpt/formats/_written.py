@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfpt import formats
 from tfpt.console import Console
+from tfpt.errors import UserError
 from tfpt.formats import _fresh_process
 from tfpt.serving.servable import EXTRA, INPUTS, Answer, Servable
 
@@ -44,8 +45,7 @@ def write(
         is no file.
 
     Raises:
-        UserError: the model cannot be written in a format.
-        RuntimeError: a file answers otherwise than the SavedModel.
+        UserError: the model cannot be written in a format, or a file of it does not answer as the SavedModel.
     """
     wanted = {name: formats.find(name) for name in names if formats.find(name).file}
     if not wanted:
@@ -59,11 +59,16 @@ def write(
         file = folder / form.file
         form.write(servable, bundle, file)
         started = time.monotonic()
-        off = largest_difference(expected, _fresh_process.answers(name, file, inputs, batch_size=BATCH))
+        way_out = f"nothing was published; leave {name} out of --export.formats"
+        try:
+            found = _fresh_process.answers(name, file, inputs, batch_size=BATCH)
+        except RuntimeError as error:
+            raise UserError(f"--export.formats={name}: {error}; {way_out}.") from error
+        off = largest_difference(expected, found)
         if not off <= form.tolerance:
-            raise RuntimeError(
-                f"{form.file} does not answer what the SavedModel does: an output differs by {off:.2g}, more than "
-                f"{form.tolerance:g}; nothing was published"
+            raise UserError(
+                f"--export.formats={name}: {form.file} does not answer what the SavedModel does, an output differs by {off:.2g} "
+                f"and {form.tolerance:g} is allowed; {way_out}."
             )
         described[name] = {
             "file": form.file,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tfpt.errors import UserError
 from tfpt.formats import Format, Run
@@ -35,7 +35,11 @@ class Onnx(Format):
         try:
             with quiet_import():
                 tf2onnx.convert.from_function(
-                    function, input_signature=function.input_signature, opset=OPSET, output_path=str(file)
+                    function,
+                    input_signature=function.input_signature,
+                    opset=OPSET,
+                    custom_op_handlers={"Erfc": (_complementary_error_function, [])},
+                    output_path=str(file),
                 )
             self.open(file, threads=1)  # what the converter writes is not always a graph that can be run
         except Exception as error:  # as for LiteRT
@@ -60,3 +64,15 @@ class Onnx(Format):
             return dict(zip(outputs, session.run(outputs, ready), strict=True))
 
         return run
+
+
+def _complementary_error_function(graph: Any, node: Any, name: str, args: Any) -> None:
+    """Writes TensorFlow's Erfc, which the exact GELU of Keras takes and ONNX has not, as 1 - Erf."""
+    import numpy as np
+    from tf2onnx import utils
+
+    outputs, shapes, dtypes = node.output, node.output_shapes, node.output_dtypes
+    one = graph.make_const(utils.make_name(name), np.array(1, utils.map_onnx_to_numpy_type(dtypes[0])))
+    erf = graph.make_node("Erf", node.input, shapes=shapes, dtypes=dtypes)
+    graph.remove_node(name)
+    graph.make_node("Sub", [one.output[0], erf.output[0]], name=name, outputs=outputs, shapes=shapes, dtypes=dtypes)

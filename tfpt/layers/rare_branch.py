@@ -20,9 +20,7 @@ def rare_branch(condition: Any, branch: Callable[[Any], Any], otherwise: Callabl
     import tensorflow as tf
 
     value = tf.convert_to_tensor(value)  # a Python value would be baked into the branch and folded while it is traced
-    lasts = "<" not in getattr(
-        branch, "__qualname__", "<"
-    )  # a function of a module, which holds no tensor of this graph
+    lasts = "<" not in getattr(branch, "__qualname__", "<")  # a module's function holds no tensor of this graph
     apart = (_traced_once if lasts else _traced)(branch)
     return tf.cond(condition, lambda: apart(value), lambda: otherwise(value))
 

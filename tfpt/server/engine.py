@@ -10,7 +10,7 @@ from tfpt import registry
 from tfpt.config import Runtime
 from tfpt.console import Console
 from tfpt.engines import Run
-from tfpt.engines._choice import candidates, freeze
+from tfpt.engines._choice import candidates, freeze, served_precision
 from tfpt.errors import UserError
 from tfpt.server.model import Model, Work
 from tfpt.server.signature import Values
@@ -68,7 +68,7 @@ def put_on_engine(model: Model, runtime: Runtime, *, console: Console) -> str:
     Raises:
         UserError: the engine that was asked for is not installed, or cannot run the model, or answers otherwise.
     """
-    names = candidates(runtime.engine, precision=runtime.engine_precision)
+    names = candidates(runtime.engine, precision=served_precision(runtime.engine_precision))
     others = [name for name in names if name != TENSORFLOW]
     if not others:
         return TENSORFLOW
@@ -80,7 +80,9 @@ def put_on_engine(model: Model, runtime: Runtime, *, console: Console) -> str:
     for name in others:
         model.runner = runner
         try:
-            found = EngineRunner(model, name, precision=runtime.engine_precision, threads=runtime.threads)
+            found = EngineRunner(
+                model, name, precision=served_precision(runtime.engine_precision), threads=runtime.threads
+            )
             proof = model.put_on(found)
             why = "" if proof.passed else f"it answers otherwise than TensorFlow: {proof.reason}"
         except UserError:

@@ -4,7 +4,8 @@ import csv
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -189,20 +190,51 @@ def _has_spans(answer: dict[str, Any]) -> bool:
     return "start" in answer and isinstance(answer.get("label"), list)
 
 
-def write_answers(answers: Sequence[FileAnswer], file: TextIO, *, form: str, top: int) -> None:
-    """Writes answers as `csv` or `jsonl`; names that are not UTF-8 keep their bytes where the stream allows it."""
-    if form == "jsonl":
+def write_answers(answers: Iterable[FileAnswer], file: TextIO, *, form: str, top: int) -> tuple[int, int]:
+    """Writes answers as `csv` or `jsonl`, one after the other: they are never in memory all at once.
+
+    Names that are not UTF-8 keep their bytes where the stream allows it.
+
+    Args:
+        answers: may be made while they are written.
+        file: where to.
+        form: `csv` or `jsonl`.
+        top: how many of the highest scores a row of CSV has.
+
+    Returns:
+        How many answers there were, and how many of them are errors.
+    """
+    count = failed = 0
+
+    def counted() -> Iterator[FileAnswer]:
+        nonlocal count, failed
         for a in answers:
-            error = {"error": a.error} if a.error else {}
-            file.write(json.dumps({"path": a.path, **a.answer, **error}, ensure_ascii=False) + "\n")
-        return
-    writer = csv.writer(file, lineterminator="\n")
-    rows = [highest(a.answer, top, text=a.text or a.path) for a in answers]
-    width = max([top, *map(len, rows)])
-    columns = [column for k in range(1, width + 1) for column in (f"label{k}", f"score{k}")]
-    several = any("chosen" in a.answer for a in answers)
-    writer.writerow(["path", *["chosen"] * several, *columns, "error"])
-    for a, row in zip(answers, rows, strict=True):
-        chosen = ["|".join(name for name, is_chosen in _chosen(a.answer).items() if is_chosen)] * several
-        pairs = [cell for label, score in row for cell in (label, f"{score:.7g}")]
-        writer.writerow([a.path, *chosen, *pairs, *[""] * (2 * width - len(pairs)), a.error])
+            count, failed = count + 1, failed + bool(a.error)
+            yield a
+
+    (_write_lines if form == "jsonl" else _write_rows)(counted(), file, top)
+    return count, failed
+
+
+def _write_lines(answers: Iterable[FileAnswer], file: TextIO, top: int) -> None:
+    for a in answers:
+        error = {"error": a.error} if a.error else {}
+        file.write(json.dumps({"path": a.path, **a.answer, **error}, ensure_ascii=False) + "\n")
+
+
+def _write_rows(answers: Iterable[FileAnswer], file: TextIO, top: int) -> None:
+    """Writes CSV; rows wait on disk, because the longest of them says how many columns there are."""
+    width, several = top, False
+    with tempfile.TemporaryFile("w+", encoding="utf-8", prefix="tfpt-predict-") as waiting:
+        for a in answers:
+            pairs = highest(a.answer, top, text=a.text or a.path)
+            chosen = [name for name, is_chosen in _chosen(a.answer).items() if is_chosen]
+            width, several = max(width, len(pairs)), several or "chosen" in a.answer
+            cells = [cell for label, score in pairs for cell in (label, f"{score:.7g}")]
+            waiting.write(json.dumps([a.path, "|".join(chosen), cells, a.error]) + "\n")
+        waiting.seek(0)
+        writer = csv.writer(file, lineterminator="\n")
+        columns = [column for k in range(1, width + 1) for column in (f"label{k}", f"score{k}")]
+        writer.writerow(["path", *["chosen"] * several, *columns, "error"])
+        for path, chosen, cells, error in map(json.loads, waiting):
+            writer.writerow([path, *[chosen] * several, *cells, *[""] * (2 * width - len(cells)), error])

@@ -65,6 +65,9 @@ def save(
     raw = [tf.TensorSpec([None], tf.string, name=servable.input_name(feature)) for feature in features]
     archive = keras.export.ExportArchive()
     archive.track(model)
+    for collection in ("variables", "trainable_variables", "non_trainable_variables"):
+        # Of Keras' own wrappers a second copy would be written, beside that of the variables that functions use.
+        archive.add_variable_collection(collection, [v.value for v in getattr(model, collection)])
     for resource in (r for p in servable.preprocessors.values() for r in p.resources):
         archive.track(resource)
     archive.add_endpoint("serving_default", _positional(answer.of_raw, features), raw)

@@ -65,7 +65,16 @@ class Servable:
     ) -> "Servable":
         """Makes a servable of a float32 model."""
         outputs = tf.function(lambda inputs: task.predict(model, inputs), autograph=False)
-        answer = tf.function(Answer(task, state, preprocessors, outputs).of_raw, autograph=False)
+        made, names = Answer(task, state, preprocessors, outputs), raw_features(preprocessors)
+        strings = [tf.TensorSpec([None], tf.string, name=name) for name in names]
+
+        @tf.function(autograph=False, input_signature=strings)  # one trace, whatever the size of the batch
+        def of_raw(*raw: tf.Tensor) -> dict[str, Any]:
+            return made.of_raw(**dict(zip(names, raw, strict=True)))
+
+        def answer(**raw: tf.Tensor) -> dict[str, Any]:
+            return of_raw(*(raw[name] for name in names))
+
         return cls(
             task=task,
             state=state,

@@ -35,6 +35,12 @@ class ClassesConfig(HeadConfig):
         "Score from which on a class is answered: a number, or f1: chosen on validation for the best F1. auto: f1 for each of several "
         "classes an example; with one class an example the highest score. With two classes it is about the second one.",
     )
+    temperature: str = setting(
+        "off",
+        "auto: divide logits by the one number that fits validation best, chosen after training, so that scores are as high as answers are "
+        "often right; for one class an example.",
+        choices=("off", "auto"),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

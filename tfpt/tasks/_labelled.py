@@ -110,11 +110,11 @@ class Labelled(Task):
         return kind_of(state).statistics(outputs, batch["targets"], state)
 
     def calibrates(self, state: State) -> bool:
-        """Tells whether thresholds are chosen, rather than given or not there."""
-        return bool(state.get("calibrated"))
+        """Tells whether thresholds or a temperature are chosen, rather than given or not there."""
+        return bool(state.get("calibrated")) or "temperature" in state
 
     def calibrate(self, statistics: Mapping[str, "np.ndarray"], state: State) -> State:
-        """Chooses thresholds, where there are any to choose."""
+        """Chooses a temperature and thresholds, where there are any to choose."""
         return kind_of(state).calibrate(statistics, state)
 
     def metrics(self, statistics: Mapping[str, "np.ndarray"], state: State) -> dict[str, float]:
@@ -176,14 +176,16 @@ class Labelled(Task):
         asked = getattr(self.config, "labels", "auto")
         allowed = [KINDS[name] for name in (self.kinds if asked == "auto" else (asked,))]
         kind = next((kind for kind in allowed if kind.feature in info.features), allowed[0])
-        if kind.feature in info.features or (kind.name == "single" and not _label_features(info)):
+        labelled = [*_label_features(info), *(["tags"] if "tags" in info.features else [])]
+        if kind.feature in info.features or (kind.name == "single" and not labelled):
             return kind
         task = type(self).__module__.rpartition(".")[2]
         flag = f"--task={task}" if asked == "auto" else f"--task.labels={asked}"
         raise UserError(
             f"{flag} needs {_WORDS[kind.name]}, and the labels of --data are {_WORDS[_label_features(info)[0]]}; {_WAYS_OUT[kind.name]}."
             if _label_features(info)
-            else f"{flag} needs {_WORDS[kind.name]}, and --data has only {', '.join(info.features)}; name the column with --data.label=COLUMN."
+            else f"{flag} needs {_WORDS[kind.name]}, and --data has only {', '.join(info.features)}; name the column with --data.label=COLUMN"
+            f"{', or write --task=token_classification, which learns tags' if 'tags' in labelled else ''}."
         )
 
 

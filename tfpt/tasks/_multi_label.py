@@ -26,6 +26,10 @@ class MultiLabel(LabelKind):
         """Takes the class names, and counts examples."""
         if not info.classes:
             raise UserError(f"--data: {info.origin or 'the source'} has no classes, which classification needs.")
+        if config.temperature != "off":
+            raise UserError(
+                f"--task.temperature={config.temperature} is for one class an example, and these may have several; leave it out."
+            )
         fixed = config.threshold if isinstance(config.threshold, float) else 0.5
         return {
             "classes": list(info.classes),

@@ -50,7 +50,10 @@ class SingleLabel(LabelKind):
                 if info.classes
                 else f"--data: {info.origin or 'the source'} has no classes, which classification needs."
             )
-        state = {"classes": list(info.classes), "counts": np.bincount(values, minlength=len(info.classes)).tolist()}
+        state: dict[str, Any] = {"classes": list(info.classes)}
+        state["counts"] = np.bincount(values, minlength=len(info.classes)).tolist()
+        if config.temperature == "auto":
+            state["temperature"] = None  # until it is chosen
         if config.threshold == "auto":
             return state
         if len(info.classes) > 2:
@@ -125,7 +128,7 @@ class SingleLabel(LabelKind):
         """Returns `label`, its `score` (probability), and `scores` of all `classes`."""
         import tensorflow as tf
 
-        scores = tf.nn.softmax(outputs)
+        scores = _scores(outputs, state)
         predicted = _predicted(scores, state)
         classes = tf.constant(state["classes"])
         return {
@@ -136,10 +139,14 @@ class SingleLabel(LabelKind):
         }
 
     def statistics(self, outputs: Any, targets: Any, state: State) -> dict[str, Any]:
-        """Returns what `metrics.classification.outcomes` returns, and `scores` where they are few."""
+        """Returns what `metrics.classification.outcomes` returns, and `scores` where they are few.
+
+        Also what a temperature is chosen by, `logits`, or what scores would be without it, `confidence_before` and
+        `log_likelihood_before`.
+        """
         import tensorflow as tf
 
-        scores = tf.nn.softmax(outputs)
+        scores = _scores(outputs, state)
         label = tf.cast(targets, tf.int64)
         of_label = tf.gather(scores, label, batch_dims=1)
         predicted = _predicted(scores, state)
@@ -149,19 +156,37 @@ class SingleLabel(LabelKind):
             "confidence": tf.gather(scores, predicted, batch_dims=1),
             "log_likelihood": bounded_log(of_label),
         }
+        if state.get("temperature"):
+            before = tf.nn.softmax(outputs)
+            found["confidence_before"] = tf.gather(before, predicted, batch_dims=1)
+            found["log_likelihood_before"] = bounded_log(tf.gather(before, label, batch_dims=1))
+        elif "temperature" in state:
+            found["logits"] = outputs
         count = outputs.shape[-1]
         if count > TOP:
             earlier = tf.range(count, dtype=tf.int64) < label[:, tf.newaxis]
             of_label = of_label[:, tf.newaxis]
-            before = (scores > of_label) | ((scores == of_label) & earlier)
-            found["rank"] = tf.reduce_sum(tf.cast(before, tf.int64), axis=-1)
+            first = (scores > of_label) | ((scores == of_label) & earlier)
+            found["rank"] = tf.reduce_sum(tf.cast(first, tf.int64), axis=-1)
         return {**found, "scores": scores} if count <= MOST_RANKED else found
 
     def calibrate(self, statistics: Mapping[str, "np.ndarray"], state: State) -> State:
-        """Chooses the threshold of the second of two classes, where the user wants one."""
+        """Chooses the temperature, and then the threshold of the second of two classes, where the user wants them."""
+        import numpy as np
+
+        from tfpt.metrics.temperature import best_temperature
         from tfpt.metrics.thresholds import best_f1_threshold
 
-        return {**state, "threshold": best_f1_threshold(statistics["scores"][:, 1], statistics["label"] == 1)}
+        state = dict(state)
+        if "temperature" in state:
+            state["temperature"] = best_temperature(statistics["logits"], statistics["label"])
+        if state.get("calibrated"):
+            second = statistics["scores"][:, 1]
+            if "temperature" in state:
+                first, second = statistics["logits"].astype(np.float64).T / state["temperature"]
+                second = 1.0 / (1.0 + np.exp(np.minimum(first - second, 700.0)))
+            state["threshold"] = best_f1_threshold(second, statistics["label"] == 1)
+        return state
 
     def metrics(self, statistics: Mapping[str, "np.ndarray"], state: State) -> dict[str, float]:
         """Returns the metrics; those of two classes are of the second one."""
@@ -191,7 +216,22 @@ class SingleLabel(LabelKind):
         if "counts" in state:
             found["baseline"] = majority_baseline(state["counts"], statistics["label"])
             found["baseline_answer"] = "the most frequent class, always"
+        if "confidence_before" in statistics:
+            from tfpt.metrics.classification import calibration_error
+
+            right = statistics["predicted"] == statistics["label"]
+            found["temperature"] = state["temperature"]
+            found["expected_calibration_error_before"] = calibration_error(statistics["confidence_before"], right)
+            found["log_loss_before"] = -float(statistics["log_likelihood_before"].astype("float64").mean())
         return found | ({"threshold": state["threshold"]} if "threshold" in state else {})
+
+
+def _scores(outputs: Any, state: State) -> Any:
+    """Returns probabilities: those of the logits, divided by the temperature where one was chosen."""
+    import tensorflow as tf
+
+    temperature = state.get("temperature")
+    return tf.nn.softmax(outputs / temperature if temperature else outputs)
 
 
 def _predicted(scores: Any, state: State) -> Any:

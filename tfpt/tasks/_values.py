@@ -29,6 +29,7 @@ class Values(LabelKind):
             ("label_smoothing", getattr(config, "label_smoothing", 0.0), 0.0),
             ("class_weights", getattr(config, "class_weights", "none"), "none"),
             ("threshold", getattr(config, "threshold", "auto"), "auto"),
+            ("temperature", getattr(config, "temperature", "off"), "off"),
         ):
             if value != usual:
                 raise UserError(f"--task.{name}={value} is for classes, and the labels of this data are numbers.")

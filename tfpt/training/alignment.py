@@ -1,11 +1,13 @@
 """Data whose classes are in another order, or fewer, than a model's: matched by name."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from tfpt.backbones import CheckpointHead
 from tfpt.data import DataSource, Index, Info
 from tfpt.errors import UserError
 
@@ -68,17 +70,13 @@ class Aligned(DataSource):
         self.source = source
         self.classes = tuple(classes)
         own = source.info().classes
-        unknown = [name for name in own if name not in self.classes]
-        if unknown:
-            raise UserError(
-                f"--data: the model does not know the class{'es' if len(unknown) > 1 else ''} {', '.join(unknown[:5])}"
-                f"{', ...' if len(unknown) > 5 else ''}; it knows {', '.join(self.classes[:20])}{', ...' if len(self.classes) > 20 else ''}."
-            )
-        self.to_model = np.array([self.classes.index(name) for name in own], np.int64)
+        numbers, self.note = _matched(own, self.classes)
+        self.to_model = np.array(numbers, np.int64)
 
     def info(self) -> Info:
-        """Returns the source's info with the model's classes."""
-        return dataclasses.replace(self.source.info(), classes=self.classes)
+        """Returns the source's info with the model's classes, and a note where they were not matched by their names."""
+        info = self.source.info()
+        return dataclasses.replace(info, classes=self.classes, notes=(*info.notes, *([self.note] if self.note else [])))
 
     def index(self) -> Index:
         """Returns the source's table with the model's labels."""
@@ -107,6 +105,64 @@ class Aligned(DataSource):
             placed = tf.scatter_nd(columns, example["labels"], [len(self.classes)])
             example = {**example, "labels": tf.ensure_shape(placed, [len(self.classes)])}
         return example
+
+
+def named(head: CheckpointHead, classes: Sequence[str]) -> tuple[CheckpointHead, str]:
+    """Gives the data's names to the classes of a head that only counts them: LABEL_0, LABEL_1, ...
+
+    Args:
+        head: what a checkpoint brings along.
+        classes: of the data, in their order.
+
+    Returns:
+        The head, and a sentence that says which class got which name; empty where nothing changed.
+    """
+    if not _counted(head.classes) or len(classes) != len(head.classes):
+        return head, ""
+    return dataclasses.replace(head, classes=tuple(classes)), _by_order(head.classes, classes)
+
+
+def _matched(own: Sequence[str], classes: Sequence[str]) -> tuple[list[int], str]:
+    """Returns the model's number of each class of the data, and a sentence where their names do not say it.
+
+    Raises:
+        UserError: the model does not know one of them.
+    """
+    known = {name: k for k, name in enumerate(classes)}
+    known |= {str(int(float(name))): k for name, k in known.items() if _whole(name)}
+    found = [known.get(str(int(float(name))) if _whole(name) else name, known.get(name, -1)) for name in own]
+    if -1 not in found:
+        return found, ""
+    if all(
+        number == -1 and name.isdecimal() and int(name) < len(classes) for name, number in zip(own, found, strict=True)
+    ):
+        pairs = _in_words([f"{name} is {classes[int(name)]}" for name in own])
+        return [int(name) for name in own], f"The data's classes are taken as numbers of the model's: {pairs}."
+    if _counted(classes) and len(own) == len(classes):
+        return list(range(len(own))), _by_order(classes, own)
+    unknown = [name for name, number in zip(own, found, strict=True) if number == -1]
+    raise UserError(
+        f"--data: the model does not know the class{'es' if len(unknown) > 1 else ''} {', '.join(unknown[:5])}"
+        f"{', ...' if len(unknown) > 5 else ''}; it knows {_in_words(classes)}."
+    )
+
+
+def _whole(name: str) -> bool:
+    return bool(re.fullmatch(r"-?[0-9]+(\.0+)?", name))
+
+
+def _counted(classes: Sequence[str]) -> bool:
+    """Tells whether classes have the names that Transformers gives to those without any."""
+    return tuple(classes) == tuple(f"LABEL_{k}" for k in range(len(classes)))
+
+
+def _by_order(classes: Sequence[str], own: Sequence[str]) -> str:
+    pairs = _in_words([f"{name} is {other}" for name, other in zip(classes, own, strict=True)])
+    return f"The model's classes have no names, so they are taken to be in the order of the data's: {pairs}; check that it is so."
+
+
+def _in_words(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
 
 
 def _numbers(source: DataSource) -> int:

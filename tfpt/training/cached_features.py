@@ -56,9 +56,13 @@ class Kept:
         with tf.device("CPU:0"):
             slots = tf.constant(self.slots)
         if not mapped:
-            return planned_rows(rows, width).map(lambda epoch, row: batch((epoch, row), ())).prefetch(2)
+            return (
+                planned_rows(rows, width)
+                .map(tf.autograph.experimental.do_not_convert(lambda epoch, row: batch((epoch, row), ())))
+                .prefetch(2)
+            )
         planned = tf.data.Dataset.from_generator(read, output_signature=(own, specs))
-        return planned.map(batch).prefetch(2)
+        return planned.map(tf.autograph.experimental.do_not_convert(batch)).prefetch(2)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

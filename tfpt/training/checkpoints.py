@@ -1,5 +1,6 @@
 """Saved states of training: a folder each, complete or not there at all."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 
 STATE_FILE = "state.txt"
 """A line of JSON and a line with its SHA-256."""
+_STEPS = "step"
+"""The series that a run goes on from."""
+_AGAIN = "-again"
+"""Behind the name of a moment that is saved a second time: the state that is there stays until the new one is whole."""
+_HIDDEN = ".partial-"
+"""Before the name of what is being written, or removed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Checkpoints:
         self.remote = remote
 
     def save(
-        self, order: tuple[int, int], variables: Sequence[tf.Variable], state: dict[str, Any], *, name: str = "step"
+        self, order: tuple[int, int], variables: Sequence[tf.Variable], state: dict[str, Any], *, name: str = _STEPS
     ) -> Path:
         """Saves variables and plain values under a temporary name, then renames.
 
@@ -63,10 +70,11 @@ class Checkpoints:
         Returns:
             The checkpoint's folder.
         """
-        final = self._folder(name, order)
+        places = self._places(name, order)
+        final = next((place for place in places if not place.exists()), places[0])
         if not self.writes:
             return final
-        partial = self.folder / f".partial-{final.name}"
+        partial = final.with_name(f"{_HIDDEN}{final.name}")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
@@ -74,32 +82,38 @@ class Checkpoints:
         except BaseException:  # on a full disk, half a checkpoint must not take the last room
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        shutil.rmtree(final, ignore_errors=True)  # only a repeated run saves the same moment again, with equal values
+        if final.exists():  # whoever saved this moment died before removing the earlier of two states; either will do
+            self._remove(final)
         partial.rename(final)
         _sync(self.folder)
+        for old in {*places} - {final}:
+            self._remove(old)
         for old in self._all(name)[: -self.keep]:
-            shutil.rmtree(old, ignore_errors=True)
+            self._remove(old)
         if self.remote:
             self.remote.push()
         return final
 
-    def latest(self, *, console: Console, name: str = "step") -> Saved | None:
+    def latest(self, *, console: Console, name: str = _STEPS) -> Saved | None:
         """Returns the newest undamaged checkpoint of a series; damaged ones are reported and passed over."""
         self._look_again()
-        for folder in reversed(self._all(name)):
+        found = self._all(name)
+        for folder in reversed(found):
             try:
                 return read(folder)
             except (OSError, ValueError) as error:
                 console.warn(f"The checkpoint {folder} is damaged ({error}) and is not used.")
+        if found and name == _STEPS:
+            console.warn("No checkpoint is left to go on from.")
         return None
 
     def find(self, order: tuple[int, int], *, name: str) -> Saved | None:
         """Returns the checkpoint of exactly this moment; None when it is not there or damaged."""
         self._look_again()
-        try:
-            return read(self._folder(name, order))
-        except (OSError, ValueError):
-            return None
+        for place in reversed(self._places(name, order)):
+            with contextlib.suppress(OSError, ValueError):
+                return read(place)
+        return None
 
     def forget_after(self, order: tuple[int, int]) -> None:
         """Deletes checkpoints of every series that are newer: they belong to a course that is not gone on with; and those that
@@ -107,24 +121,34 @@ class Checkpoints:
         if not self.writes:
             return
         bound = _suffix(order)
-        for folder in self.folder.glob(".partial-*"):
+        for folder in self.folder.glob(f"{_HIDDEN}*"):
             shutil.rmtree(folder, ignore_errors=True)
-        for folder in self.folder.glob("*-*") if self.folder.is_dir() else ():
-            if folder.name[-len(bound) :] > bound:
-                shutil.rmtree(folder, ignore_errors=True)
+        for folder in sorted(self.folder.glob("*-*")):
+            if folder.name.removesuffix(_AGAIN)[-len(bound) :] > bound:
+                self._remove(folder)
 
     def _look_again(self) -> None:
         """Gets what another process has written since."""
         if self.remote and not self.writes:
             self.remote.pull()
 
-    def _folder(self, name: str, order: tuple[int, int]) -> Path:
-        return self.folder / f"{name}{_suffix(order)}"
+    def _places(self, name: str, order: tuple[int, int]) -> tuple[Path, Path]:
+        """Returns the two folders that a moment's state may be in."""
+        place = self.folder / f"{name}{_suffix(order)}"
+        return place, place.with_name(f"{place.name}{_AGAIN}")
+
+    def _remove(self, folder: Path) -> None:
+        """Removes a checkpoint; whoever dies meanwhile leaves no half one under its name."""
+        hidden = folder.with_name(f"{_HIDDEN}old-{folder.name}")
+        shutil.rmtree(hidden, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
 
     def _all(self, name: str) -> list[Path]:
-        return (
-            sorted(f for f in self.folder.glob(f"{name}-??-??????????") if f.is_dir()) if self.folder.is_dir() else []
-        )
+        """Returns the folders of a series, the oldest first."""
+        moment = f"{name}-??-??????????"
+        return sorted(f for end in ("", _AGAIN) for f in self.folder.glob(f"{moment}{end}") if f.is_dir())
 
 
 def read(folder: Path) -> Saved:

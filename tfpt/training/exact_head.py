@@ -79,7 +79,7 @@ def solve(
     console.say(f"The head was solved exactly on {int(there.sum()):,} examples: {told}.")
     _add_row(stage, progress, hooks, split="train", values={"loss": float(loss_sum / weight_sum)})
     if stage.evaluate:
-        metrics = stage.evaluate(lambda: None)
+        metrics = stage.evaluate(lambda: None, console)
         progress.best = {**metrics, "total_steps": progress.total_steps}
         progress.evaluated = progress.total_steps
         saver.save(progress.order, [v.value for v in stage.model.variables], {}, name="best")

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfpt.augment import Op
 from tfpt.console import Console
-from tfpt.engines import Run, _choice
+from tfpt.engines import _choice
 from tfpt.errors import UserError
 from tfpt.tasks import State, Task
 from tfpt.training.cached_features import CachedFeatures, Kept
@@ -47,7 +47,7 @@ class Wish:
         ops: augmentation.
         seed: of the augmentation.
         engine: name or `auto`.
-        precision: of the engine.
+        precision: of the engine; `auto`: training may be in bfloat16, and validation is in float32, as the exported model is.
         threads: CPU threads; 0: one a core.
     """
 
@@ -116,7 +116,7 @@ class FeatureCache:
             choice = self._engine(passes)
             judge = self._judge(passes, size if mapped else 0) if self.wish.policy == "auto" else None
             try:
-                kept = [self._computed(one, choice, mapped=mapped, judge=judge) for one in passes]
+                kept = [self._computed(one, self._of(choice, one), mapped=mapped, judge=judge) for one in passes]
             except _NotWorthItError:
                 return None
         return CachedFeatures(train=kept[0], validation=kept[1] if len(kept) > 1 else None)
@@ -163,10 +163,10 @@ class FeatureCache:
 
     def _found(self, passes: Sequence[FeaturePass], most_in_memory: int) -> list[Kept] | None:
         """Returns what an earlier run has left, by any engine that may run."""
-        for name in _choice.candidates(self.wish.engine, precision=self.wish.precision):
+        for name, precision in _choice.ways(self.wish.engine, precision=self.wish.precision):
             entries, room = [], most_in_memory
             for one in passes:
-                key = self._key(one, _choice.label(name, self.wish.precision))
+                key = self._key(one, _choice.label(name, self._precision(precision, one)))
                 found = key and self.store.find(key, one.stored, count=one.count, most_in_memory=room)
                 if not found or one.can_be_read(one.failed_of(found)):
                     break
@@ -191,8 +191,20 @@ class FeatureCache:
             console=self.console,
         )
         if choice.why:
-            self.console.say(f"What is frozen runs on {choice.name} ({choice.why}).")
+            rounded = "" if choice.precision == "float32" else f" in {choice.precision}"
+            self.console.say(f"What is frozen runs on {choice.name}{rounded} ({choice.why}).")
         return choice
+
+    def _precision(self, chosen: str, one: FeaturePass) -> str:
+        return "float32" if self.wish.precision == "auto" and not one.training else chosen
+
+    def _of(self, choice: _choice.Choice, one: FeaturePass) -> _choice.Choice:
+        """Returns the choice for a pass: what tells how good the model is is not rounded."""
+        precision = self._precision(choice.precision, one)
+        if precision == choice.precision:
+            return choice
+        run = _choice.compiled(one.graph(), choice.name, precision, threads=self.wish.threads)
+        return dataclasses.replace(choice, precision=precision, run=run)
 
     def _judge(self, passes: Sequence[FeaturePass], mapped: int) -> Callable[[float], None] | None:
         """Returns what tells from the seconds of an example whether keeping is faster than computing anew in each epoch.
@@ -227,10 +239,10 @@ class FeatureCache:
         self, one: FeaturePass, choice: _choice.Choice, *, mapped: bool, judge: Callable[[float], None] | None
     ) -> Kept:
         """Runs what is frozen; what does not stay in memory is read from disk, and what does is also left there."""
-        key = self._key(one, _choice.label(choice.name, self.wish.precision))
+        key = self._key(one, _choice.label(choice.name, choice.precision))
         if not mapped:
             still = [Recorder(layout) for layout in one.stored]
-            rest = self._pass(one, choice.run, still, judge)
+            rest = self._pass(one, choice, still, judge)
             rows = [recorder.rows() for recorder in still]
             if key:
                 try:
@@ -242,7 +254,7 @@ class FeatureCache:
             return self._kept(one, rows, rest)
         try:
             with self.store.writing(key or "", one.stored, count=one.count, size=one.size) as recorders:
-                rest = self._pass(one, choice.run, recorders, judge)
+                rest = self._pass(one, choice, recorders, judge)
         except OSError as error:
             raise UserError(
                 f"{self.store.folder} cannot be written ({error.strerror}); make room, set TFPT_HOME to another folder, or give "
@@ -252,14 +264,18 @@ class FeatureCache:
         return self._kept(one, found or [], rest)
 
     def _pass(
-        self, one: FeaturePass, run: Run, still: Sequence[Recorder], judge: Callable[[float], None] | None
+        self,
+        one: FeaturePass,
+        choice: _choice.Choice,
+        still: Sequence[Recorder],
+        judge: Callable[[float], None] | None,
     ) -> list[Recorder]:
         """Goes through the batches; returns what else they hold."""
         rest = [Recorder(layout) for layout in one.rest_layouts or []]
         measured = min(_MEASURED, one.steps - 1) if judge else 0
         started = 0.0
         with self.console.track("Computing what is frozen once", total=one.count, unit="examples") as track:
-            for number, fresh in enumerate(one.run(run, still, rest)):
+            for number, fresh in enumerate(one.run(choice.run, still, rest, at_a_time=choice.at_a_time)):
                 track.advance(fresh)
                 if number == 0:  # the first starts everything
                     started = time.perf_counter()

@@ -1,6 +1,7 @@
 """What computed features depend on, as one digest: contents, host half, augmentation, the graph up to the cut, its weights."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -10,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpt.augment import Op
+from tfpt.engines import _choice
 from tfpt.preprocessors import Preprocessor
 
 _FORMAT = 2
@@ -82,6 +84,11 @@ class Traced:
     concrete: Any
     digest: str
     read: list[bool]
+
+    @functools.cached_property
+    def frozen(self) -> Any:
+        """The function with its weights as constants."""
+        return _choice.freeze(self.concrete)
 
     @classmethod
     def of(cls, function: Callable[..., Any], *specs: Any) -> "Traced":

@@ -2,21 +2,22 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfpt.augment import Op
-from tfpt.engines import Run, _choice
+from tfpt.engines import Run
 from tfpt.tasks import State, Task
 from tfpt.training.feature_key import Traced, feature_key
 from tfpt.training.feature_rows import Layout, Recorder, Rows
 from tfpt.training.pipeline import Augmentation, evaluation_batches, training_batches
 from tfpt.training.plan import evaluation_plan
 from tfpt.training.prefix import Cut, still_function
-from tfpt.training.prepared import Prepared, WithoutHost
+from tfpt.training.prepared import Prepared, Trusting, WithoutHost
+from tfpt.training.side_by_side import side_by_side
 
 _OWN = ("example", "ok")
 """What batches hold for the loop."""
@@ -66,11 +67,14 @@ class FeaturePass:
 
     @functools.cached_property
     def batches(self) -> tf.data.Dataset:
-        """The task's batches, view after view."""
+        """The task's batches, view after view; an example that cannot be read or decoded raises."""
+        return self._batches(Trusting(self.prepared))
+
+    def _batches(self, prepared: Prepared) -> tf.data.Dataset:
         if not self.training:
-            return evaluation_batches(self.prepared, self._rows, task=self.task, state=self.state)
+            return evaluation_batches(prepared, self._rows, task=self.task, state=self.state)
         return training_batches(
-            self.prepared,
+            prepared,
             lambda: iter([(view, row) for view in range(self.views) for row in self._rows]),
             width=self.batch_size,
             task=self.task,
@@ -165,29 +169,37 @@ class FeaturePass:
 
     def graph(self) -> Any:
         """Returns the graph up to the cuts with its weights as constants."""
-        return _choice.freeze(self.traced.concrete)
+        return self.traced.frozen
 
     def sample(self) -> list[np.ndarray]:
         """Returns the inputs of a batch, flattened: a usual one, where lengths differ."""
-        middle = len(self._rows) // 2 if self.prepared.lengths is not None else 0
-        (batch,) = self.batches.skip(middle).take(1)
+        if self.prepared.lengths is None:
+            batch = next(self._readable())
+        else:
+            (batch,) = self.batches.skip(len(self._rows) // 2).take(1)
         return [t.numpy() for t in tf.nest.flatten(batch["inputs"])]
 
-    def run(self, engine: Run, still: Sequence[Recorder], rest: Sequence[Recorder]) -> Iterator[int]:
+    def run(
+        self, engine: Run, still: Sequence[Recorder], rest: Sequence[Recorder], *, at_a_time: int = 1
+    ) -> Iterator[int]:
         """Goes through the batches.
 
         Args:
             engine: makes what is at the cuts.
             still: take what is kept for later runs: see `stored`.
             rest: take what else a batch holds.
+            at_a_time: how many batches the engine works on side by side.
 
         Yields:
             How many examples were done with a batch.
         """
-        for fresh, batch in self._counted(self.batches):
+
+        def of(counted: tuple[int, Any]) -> Any:
+            return engine([t.numpy() for t in tf.nest.flatten(counted[1]["inputs"])])
+
+        for (fresh, batch), made in side_by_side(of, self._counted(self._readable()), at_a_time=at_a_time):
             ok = batch["ok"].numpy()
             self.prepared.failed.update(int(k) for k in batch["example"].numpy()[~ok])
-            made = engine([t.numpy() for t in tf.nest.flatten(batch["inputs"])])
             frame = [t.numpy() for t in tf.nest.flatten({name: batch[name] for name in self.frame})]
             for recorder, value in zip(still, [*made, *frame, ok], strict=True):
                 recorder.add(value[:fresh])
@@ -202,9 +214,8 @@ class FeaturePass:
             failed: examples that cannot be decoded.
         """
         self.prepared.failed.update(failed)
-        batches = self.batches
-        if not self.ops and self.prepared.can_keep_as_read and not self._rest_needs_host:
-            batches = dataclasses.replace(self, prepared=WithoutHost(self.prepared, failed)).batches
+        without = not self.ops and self.prepared.can_keep_as_read and not self._rest_needs_host
+        batches = self._batches(WithoutHost(self.prepared, failed) if without else self.prepared)
         for fresh, batch in self._counted(batches.map(lambda batch: {name: batch[name] for name in self.rest})):
             self._add_rest(rest, batch, fresh)
 
@@ -217,7 +228,17 @@ class FeaturePass:
         """Tells whether any of these examples can be read and decoded now."""
         return any(bool(self.prepared.read(tf.constant(k, tf.int64))[2]) for k in examples)
 
-    def _counted(self, batches: tf.data.Dataset) -> Iterator[tuple[int, Any]]:
+    def _readable(self) -> Iterator[Any]:
+        """Returns the batches; from the first on in which an example cannot be read, such examples are zeros and not `ok`."""
+        done = 0
+        try:
+            for batch in self.batches:
+                yield batch
+                done += 1
+        except tf.errors.OpError:
+            yield from self._batches(self.prepared).skip(done)
+
+    def _counted(self, batches: Iterable[Any]) -> Iterator[tuple[int, Any]]:
         """Returns batches, each with how many of its examples are no fillers."""
         for number, batch in enumerate(batches):
             yield min(self.batch_size, len(self.examples) - number % len(self._rows) * self.batch_size), batch

@@ -80,7 +80,8 @@ def train(setting: Setting, folder: RunFolder, *, console: Console) -> Trained:
     console.say(f"Training on {together.device_name()} in {precision} ({reason}).")
     with together.scope():
         assembly = _assemble(setting, precision)
-        folder.write_json(weights_record.FILE, weights_record.describe(assembly))
+        began_with = weights_record.describe(assembly, head=setting.head, init_from=experiment.train.init_from)
+        folder.write_json(weights_record.FILE, began_with)
         timings["load backbone"] = time.monotonic() - started
         for backbone in setting.backbones.values():
             for note in backbone.loading_notes():
@@ -132,18 +133,23 @@ def _precision(setting: Setting, folder: RunFolder) -> tuple[str, str]:
         return decided["precision"], decided["reason"]
     updates = options.epochs * len(setting.splits.train) // options.batch_size
     long = options.unfreeze != "none" and updates >= WORTH_MEASURING
-    key = f"{sorted(map(str, setting.experiment.backbone.items()))} {setting.experiment.input}"
+    key = f"step {sorted(map(str, setting.experiment.backbone.items()))} {setting.experiment.input}"
 
-    def forward(precision: str) -> Callable[[], Any]:
+    def step(precision: str) -> Callable[[], Any]:
         model = _assemble(setting, precision).model
         rows = evaluation_plan(setting.splits.train[:MEASURED_BATCH], batch_size=MEASURED_BATCH)
-        batches = evaluation_batches(setting.prepared, rows, task=setting.task, state=setting.state)
-        inputs = next(iter(batches))["inputs"]
-        call = tf.function(lambda: model(inputs, training=False), autograph=False)
-        return lambda: tf.nest.map_structure(lambda t: t.numpy(), call())
+        batch = next(iter(evaluation_batches(setting.prepared, rows, task=setting.task, state=setting.state)))
+
+        def gradients() -> Any:
+            with tf.GradientTape() as tape:
+                loss_sum, _, _ = setting.task.loss(model, batch, True)
+            return tape.gradient(loss_sum, [v.value for v in model.trainable_variables], unconnected_gradients="zero")
+
+        call = tf.function(gradients, autograph=False)
+        return lambda: tf.convert_to_tensor(call()[0]).numpy()
 
     precision, reason = choose_precision(
-        options.precision, speedup=(lambda: measured_speedup(forward, key=key)) if long else None
+        options.precision, speedup=(lambda: measured_speedup(step, key=key)) if long else None
     )
     folder.write_json("precision.json", {"precision": precision, "reason": reason})
     return precision, reason
@@ -159,6 +165,11 @@ def keep_prepared(setting: Setting, folder: RunFolder, *, console: Console) -> N
     resumed run must know the same.
     """
     splits, prepared = setting.splits, setting.prepared
+    if setting.experiment.input.tokens_per_batch and any(getattr(p, "first_length", 0) for p in prepared.preprocessors):
+        raise UserError(
+            f"--input.tokens_per_batch={setting.experiment.input.tokens_per_batch} counts the tokens of whole texts, and this task reads "
+            "them in windows that overlap; leave it out, and choose --train.batch_size."
+        )
     examples = np.concatenate([splits.train, splits.validation, splits.test])
     cache = setting.experiment.input.cache
     decided = folder.read_json("prepared.json") or {}
@@ -178,9 +189,13 @@ def keep_prepared(setting: Setting, folder: RunFolder, *, console: Console) -> N
         prepared.keep(examples, console=console, what="Preparing examples", digests=setting.digests)
         check_failed(setting)
     if setting.experiment.input.tokens_per_batch and prepared.lengths is None:
+        way_out = (
+            "write --input.cache=memory, or take fewer texts or a smaller --input.max_length"
+            if cache == "auto" and not keep and not prepared.can_keep_as_read
+            else "with pictures leave it out, with texts do not set --input.cache=off"
+        )
         raise UserError(
-            f"--input.tokens_per_batch={setting.experiment.input.tokens_per_batch} needs texts that are kept in memory: with "
-            "pictures leave it out, with texts do not set --input.cache=off."
+            f"--input.tokens_per_batch={setting.experiment.input.tokens_per_batch} needs texts that are kept in memory: {way_out}."
         )
     truncated = decided["truncated"] if "truncated" in decided else prepared.truncated(examples)
     for name, share in truncated.items():

@@ -104,7 +104,8 @@ def open_weights(source: str) -> Weights:
     try:
         if finals:
             prefix = finals[-1] / "variables"
-            classes = list(_json(folder / "data.json").get("classes", {}).get("train", ()))
+            data = _json(folder / "data.json")
+            classes = data.get("class_names") or list(data.get("classes", {}).get("train", ()))
         else:
             assert bundle is not None
             prefix = bundle / "variables" / "variables"

@@ -6,7 +6,6 @@ the same however they are cut into calls.
 """
 
 import contextlib
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -21,10 +20,10 @@ from tfpt.tasks import Primary
 from tfpt.training import blow_up, checkpoints, flops
 from tfpt.training.blow_up import BlowUpError
 from tfpt.training.checkpoints import Checkpoints
-from tfpt.training.going_back import divide, recover
+from tfpt.training.going_back import Course, divide, recover
 from tfpt.training.interrupts import Pressed, deferred_interrupts
 from tfpt.training.machine import device_name
-from tfpt.training.memory import OutOfMemoryError, no_memory, parts_of
+from tfpt.training.memory import OutOfMemoryError, no_memory
 from tfpt.training.progress import Progress
 from tfpt.training.stage import Hooks, Stage, row_of
 from tfpt.training.steps import accumulated_gradients, compiled_steps
@@ -47,6 +46,15 @@ def train_stage(
         UserError: the loss blew up, and going back did not help; or a batch does not fit into memory.
     """
     together = Together(tf.distribute.get_strategy())
+    course = Course(
+        stage=stage,
+        progress=progress,
+        options=options,
+        saver=saver,
+        console=console,
+        hooks=hooks,
+        together=together,
+    )
     if progress.rate_factor != 1:
         stage.updates.slow_down(progress.rate_factor)
     with (
@@ -55,30 +63,21 @@ def train_stage(
     ):
         while True:
             try:
-                _train(stage, progress, options, saver, console, hooks, display, pressed, together)
+                _train(course, display, pressed)
                 break
             except BlowUpError as found:
                 together.wait()
-                recover(found, stage, progress, options, saver, console, hooks)
+                recover(found, course)
             except OutOfMemoryError:
-                divide(stage, progress, options, saver, console, hooks, together)
+                divide(course)
     together.wait()  # until the best weights are written
-    _take_best(stage, progress, saver, console)
+    _take_best(course)
 
 
-def _train(
-    stage: Stage,
-    progress: Progress,
-    options: Train,
-    saver: Checkpoints,
-    console: Console,
-    hooks: Hooks,
-    display: Any,
-    pressed: Pressed,
-    together: Together,
-) -> None:
+def _train(course: Course, display: Any, pressed: Pressed) -> None:
     """Trains from where the progress stands to the end of the stage."""
-    parts = parts_of(stage.plan, wanted=progress.accumulate, least=options.accumulate, replicas=together.replicas)
+    stage, progress, options, together = course.stage, course.progress, course.options, course.together
+    parts = course.parts
     call = compiled_steps(stage.task, stage.model, stage.updates, stage.averages, accumulate=parts)
     batches = stage.batches(lambda: _rows(stage, progress, whole=parts * together.replicas))
     iterator = iter(batches)
@@ -93,7 +92,7 @@ def _train(
 
     def save() -> None:
         blow_up.check_weights(stage.variables(), progress)
-        saver.save(progress.order, stage.variables(), dataclasses.asdict(progress))
+        course.save()
 
     while not stopped:
         last = progress.step == stage.steps
@@ -101,7 +100,7 @@ def _train(
         if evaluating:
             throughput.pause()
             try:
-                stopped = _evaluate(stage, progress, options, saver, hooks, pressed, together)
+                stopped = _evaluate(course, pressed)
             except KeyboardInterrupt:  # nothing has changed since the last update
                 save()
                 raise
@@ -110,14 +109,14 @@ def _train(
         else:
             due = [row_every, evaluate_every, an_epoch, *filter(None, [options.checkpoint_steps])]
             count = min(pace, stage.steps - progress.step, *(every - progress.step % every for every in due))
-            seconds = _advance(stage, progress, options, call, iterator, count, hooks, throughput)
+            seconds = _advance(course, call, iterator, count, throughput)
             pace = max(1, min(2 * pace, int(SECONDS_A_CALL * count / seconds)))
             mean = sum(a for a, _ in progress.pending) / max(1e-12, sum(b for _, b in progress.pending))
             speed = count * len(stage.plan.examples) / an_epoch / seconds
             last = progress.step == stage.steps
             if progress.step % row_every == 0 or last:
                 values = {"loss": mean, "examples_per_second": round(speed, 1)}
-                _record(stage, progress, hooks, split="train", values=values)
+                _record(course, split="train", values=values)
                 progress.pending = []
             primary, rate = stage.primary.name, throughput.rate()
             display.update(
@@ -129,7 +128,9 @@ def _train(
                 time=str(rate or ""),
             )
             if rate and rate.is_input_bound and not told:
-                console.say(f"Training waits for its examples {rate.input:.0%} of the time: {stage.faster_input}.")
+                course.console.say(
+                    f"Training waits for its examples {rate.input:.0%} of the time: {stage.faster_input}."
+                )
                 told = True
         timed = time.monotonic() - saved_at > 60 * options.checkpoint_minutes
         pace, timed, interrupted = together.agree(pace=pace, timed=timed, stop=pressed())
@@ -139,7 +140,7 @@ def _train(
         if interrupted or timed or counted or (ended and not before_evaluation):
             save()
             saved_at = time.monotonic()
-        hooks.status(progress)
+        course.hooks.status(progress)
         if interrupted:
             raise interrupted
 
@@ -161,22 +162,14 @@ def _throughput(stage: Stage, together: Together, spec: Any, *, accumulate: int)
     return Throughput(replicas=together.replicas, flops=an_element / together.workers, peak=device * local)
 
 
-def _advance(
-    stage: Stage,
-    progress: Progress,
-    options: Train,
-    call: Callable[..., Any],
-    iterator: Any,
-    count: int,
-    hooks: Hooks,
-    throughput: Throughput,
-) -> float:
+def _advance(course: Course, call: Callable[..., Any], iterator: Any, count: int, throughput: Throughput) -> float:
     """Makes so many updates; returns the seconds they took.
 
     Raises:
         BlowUpError: the loss is of no use any more.
         OutOfMemoryError: they did not fit.
     """
+    stage, progress = course.stage, course.progress
     started = time.monotonic()
     try:
         losses, weights, failed, waited, elements = (t.numpy() for t in call(iterator, tf.constant(count, tf.int32)))
@@ -192,8 +185,8 @@ def _advance(
         elements=int(elements.sum()),
     )
     progress.seconds += seconds
-    hooks.failed(failed[failed >= 0])
-    blow_up.check_losses(losses, weights, progress, spike=options.spike)
+    course.hooks.failed(failed[failed >= 0])
+    blow_up.check_losses(losses, weights, progress, spike=course.options.spike)
     progress.step += count
     progress.total_steps += count
     progress.pending += [(float(a), float(b)) for a, b in zip(losses, weights, strict=True)]
@@ -216,44 +209,33 @@ def _rows(stage: Stage, progress: Progress, *, whole: int) -> Iterator[tuple[int
         skip = 0
 
 
-def _record(stage: Stage, progress: Progress, hooks: Hooks, *, split: str, values: dict[str, Any]) -> None:
-    row = row_of(stage, progress, split=split, values=values)
-    progress.history.append(row)
-    hooks.row(row)
+def _record(course: Course, *, split: str, values: dict[str, Any]) -> None:
+    row = row_of(course.stage, course.progress, split=split, values=values)
+    course.progress.history.append(row)
+    course.hooks.row(row)
 
 
-def _evaluate(
-    stage: Stage,
-    progress: Progress,
-    options: Train,
-    saver: Checkpoints,
-    hooks: Hooks,
-    pressed: Pressed,
-    together: Together,
-) -> bool:
+def _evaluate(course: Course, pressed: Pressed) -> bool:
     """Evaluates, keeps the weights if they are the best of the stage, and tells whether to stop early."""
+    stage, progress, together = course.stage, course.progress, course.together
     assert stage.evaluate is not None
     with stage.averages.swapped_in() if stage.averages else contextlib.nullcontext():
         started = time.monotonic()
-        metrics = together.of_chief(stage.evaluate(pressed if together.workers == 1 else lambda: None))
+        asked = pressed if together.workers == 1 else lambda: None
+        metrics = together.of_chief(stage.evaluate(asked, course.console))
         seconds = time.monotonic() - started
         better = progress.best is None or is_better(metrics, progress.best, stage.primary)
         if better:
-            saver.save(progress.order, [v.value for v in stage.model.variables], {}, name="best")
-    _record(
-        stage,
-        progress,
-        hooks,
-        split="validation",
-        values={**metrics, "best": better, "evaluation_seconds": round(seconds, 3)},
-    )
+            course.saver.save(progress.order, [v.value for v in stage.model.variables], {}, name="best")
+    values = {**metrics, "best": better, "evaluation_seconds": round(seconds, 3)}
+    _record(course, split="validation", values=values)
     progress.evaluated = progress.total_steps
     if better:
         progress.best = {**metrics, "total_steps": progress.total_steps}
         progress.waited = 0
     else:
         progress.waited += 1
-    return _waited_enough(progress, options)
+    return _waited_enough(progress, course.options)
 
 
 def _waited_enough(progress: Progress, options: Train) -> bool:
@@ -273,11 +255,12 @@ def is_better(metrics: dict[str, Any], best: dict[str, Any], primary: Primary) -
     return metrics["loss"] < best["loss"]
 
 
-def _take_best(stage: Stage, progress: Progress, saver: Checkpoints, console: Console) -> None:
+def _take_best(course: Course) -> None:
+    stage, progress = course.stage, course.progress
     if progress.best:
-        saved = saver.find((progress.stage, progress.best["total_steps"]), name="best")
+        saved = course.saver.find((progress.stage, progress.best["total_steps"]), name="best")
         if saved is None:
-            console.warn("The checkpoint of the best weights is damaged; the stage's last weights are used.")
+            course.console.warn("The checkpoint of the best weights is damaged; the stage's last weights are used.")
         else:
             checkpoints.restore(saved.folder, [v.value for v in stage.model.variables])
             return

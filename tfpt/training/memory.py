@@ -1,7 +1,11 @@
 """When a batch does not fit into a device's memory: the same batch in twice as many parts."""
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import tensorflow as tf
 
+from tfpt.console import Console
 from tfpt.errors import UserError
 from tfpt.training.plan import TrainingPlan
 
@@ -60,3 +64,58 @@ def more_parts(plan: TrainingPlan, *, accumulate: int, replicas: int, workers: i
             f"Out of memory with --input.tokens_per_batch={plan.tokens}: write a smaller one, or a smaller --input.max_length."
         )
     return parts
+
+
+class FittingBatches:
+    """A function that measures batches, compiled; what does not fit into memory goes through it in halves from then on.
+
+    Args:
+        function: of a batch; what it makes of an example does not depend on the others.
+        spec: of the batches; nested, the examples are the first dimension of each, `weight` is `[batch]`.
+        what: is done, as the subject of a sentence.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], spec: Any, *, what: str) -> None:
+        self._whole = tf.function(function, autograph=False, input_signature=[spec])  # one trace, whatever the lengths
+        of_any_size = tf.nest.map_structure(lambda one: tf.TensorSpec([None, *one.shape[1:]], one.dtype), spec)
+        self._part = tf.function(function, autograph=False, input_signature=[of_any_size])  # traced when first needed
+        self._what = what
+        self.largest: int | None = None
+        """How many examples go through at a time since so many more did not fit; None: a whole batch."""
+
+    def __call__(self, batch: Any, console: Console) -> Iterator[tuple[Any, Any]]:
+        """Yields the batch and what the function makes of it, or its parts, in order, and what it makes of these.
+
+        Args:
+            batch: of the spec.
+            console: is told when one does not fit.
+
+        Raises:
+            UserError: a single example does not fit.
+        """
+        size, start = len(batch["weight"]), 0
+        while start < size:
+            count = min(size - start, self.largest or size)
+            part = batch
+            if count < size:
+                part = tf.nest.map_structure(lambda t, a=start, b=start + count: t[a:b], batch)
+            try:
+                found = self._part(part) if count < size else self._whole(part)
+            except tf.errors.ResourceExhaustedError:
+                found = None
+            if found is None:  # the error's traceback is gone, and with it the memory that it held
+                self._halve(count, console)
+                continue
+            yield part, found
+            start += count
+
+    def _halve(self, count: int, console: Console) -> None:
+        if count == 1:
+            raise UserError(
+                f"Out of memory: {self._what} does not fit with a single example; write a smaller --input.image_size or "
+                "--input.max_length, or use a device with more memory."
+            )
+        if self.largest and self.largest < count:  # a batch that goes through beside this one has met it, too
+            return
+        self.largest = count // 2
+        console.warn(f"Out of memory: {self._what} takes {self.largest} examples at a time from here.")

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfpt.augment import Op
 from tfpt.preprocessors import Preprocessor
 from tfpt.tasks import State, Task
-from tfpt.training.prepared import Prepared
+from tfpt.training.prepared import Prepared, as_written
 
 _ROWS_A_CALL = 64
 
@@ -48,6 +48,9 @@ def training_batches(
     example_ops = [(p, op) for p, op in enumerate(augmentation.ops) if type(op).batch is Op.batch]
     batch_ops = [(p, op) for p, op in enumerate(augmentation.ops) if type(op).batch is not Op.batch]
 
+    def plain(function: Callable[..., Any]) -> Callable[..., Any]:
+        return as_written(function, prepared.source, *prepared.preprocessors, task, *augmentation.ops)
+
     def example(epoch: tf.Tensor, k: tf.Tensor) -> Any:
         features, frame, k, ok = _weighed(prepared, k)
         views = [
@@ -73,15 +76,21 @@ def training_batches(
         return tf.data.Dataset.from_tensor_slices((tf.fill(tf.shape(row), epoch), row))
 
     if width:
-        examples = planned.flat_map(singles).map(example, num_parallel_calls=prepared.threads, deterministic=True)
+        examples = planned.flat_map(plain(singles)).map(
+            plain(example), num_parallel_calls=prepared.threads, deterministic=True
+        )
         batches = _batched(examples, width)
     else:
         batches = planned.map(
-            lambda epoch, row: _batched(singles(epoch, row).map(example), tf.size(row, tf.int64)).get_single_element(),
+            plain(
+                lambda epoch, row: _batched(
+                    singles(epoch, row).map(example), tf.size(row, tf.int64)
+                ).get_single_element()
+            ),
             num_parallel_calls=prepared.threads,
             deterministic=True,
         )
-    return batches.map(batch).prefetch(2)
+    return batches.map(plain(batch)).prefetch(2)
 
 
 def planned_rows(rows: Callable[[], Iterator[tuple[int, np.ndarray]]], width: int | None) -> tf.data.Dataset:
@@ -114,6 +123,9 @@ def evaluation_batches(prepared: Prepared, rows: np.ndarray, *, task: Task, stat
         state: of the task.
     """
 
+    def plain(function: Callable[..., Any]) -> Callable[..., Any]:
+        return as_written(function, prepared.source, *prepared.preprocessors, task)
+
     def example(k: tf.Tensor) -> Any:
         features, frame, k, ok = _weighed(prepared, k)
         return features, frame, {"example": k, "ok": ok}
@@ -122,8 +134,8 @@ def evaluation_batches(prepared: Prepared, rows: np.ndarray, *, task: Task, stat
         return {**task.batch(features, frame, state, False), **origin, "frame": frame}
 
     singles = tf.data.Dataset.from_tensor_slices(rows.reshape(-1))
-    batches = singles.map(example, num_parallel_calls=prepared.threads, deterministic=True)
-    return _batched(batches, rows.shape[1]).map(batch).prefetch(2)
+    batches = singles.map(plain(example), num_parallel_calls=prepared.threads, deterministic=True)
+    return _batched(batches, rows.shape[1]).map(plain(batch)).prefetch(2)
 
 
 def _batched(examples: tf.data.Dataset, size: int | tf.Tensor) -> tf.data.Dataset:

@@ -17,8 +17,10 @@ from tfpt.errors import UserError
 from tfpt.training import init_from, lora
 from tfpt.training.assembly import assemble, seeded
 from tfpt.training.checkpoints import Checkpoints
+from tfpt.training.fit import keep_prepared
 from tfpt.training.loop import Hooks, Stage, compiled_steps
 from tfpt.training.recipe import ADAPTERS
+from tfpt.training.run_folder import RunFolder
 from tfpt.training.schedules import Rise
 from tfpt.training.setting import Setting
 from tfpt.training.stages import Training
@@ -80,7 +82,10 @@ def range_test(setting: Setting, *, stage: str, lowest: float, highest: float, s
         precision=precision,
         seed=experiment.train.seed,
     )
+    if setting.head:
+        setting.head.load(assembly.model)
     with tempfile.TemporaryDirectory() as folder:
+        keep_prepared(setting, RunFolder(Path(folder)), console=console)  # batches go by what is known of the examples
         training = Training(
             experiment=experiment,
             task=setting.task,

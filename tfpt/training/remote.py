@@ -97,11 +97,13 @@ class Remote:
         changed = [name for name, stamp in here.items() if self._here.get(name) != stamp]
         gone = [name for name in self._here if name not in here]
         with _told(self.url):
-            for marker in {_marker(name) for name in (*changed, *gone)} & self._here.keys():
-                self._remove(marker)  # what is sent again, or half removed, is no checkpoint
+            for marker in {_marker(name) for name in changed} & self._here.keys():
+                self._remove(marker)  # what is half sent again is no checkpoint
             for name in sorted(changed, key=_order):
                 self._send(name)
-            for name in gone:
+            for name in sorted(
+                gone, key=_order, reverse=True
+            ):  # its marker first: what is half removed is no checkpoint
                 self._remove(name)
             for folder in {str(PurePosixPath(name).parent) for name in gone} - {_parent(name) for name in here}:
                 with contextlib.suppress(tf.errors.NotFoundError):

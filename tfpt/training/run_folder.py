@@ -24,6 +24,8 @@ _FREE = re.compile(
     r"input\.feature_cache|output\.(if_exists|name|run_dir|model_dir|report_examples|trackers)|export\..*|runtime\..*|train\.(checkpoint_\w+|keep_checkpoints|seeds)"
 )
 """Flags that may differ when a run goes on: they do not change what is learned."""
+_DONE_BEFORE = {"input.intensity": "full"}
+"""What was done before there was a flag, where that is not the flag's default."""
 
 
 class RunFolder:
@@ -92,10 +94,11 @@ class RunFolder:
         if not file.is_file():
             return
         before = {name: given.value for name, given in flagfile.read(file).items()}
-        different = [  # a flag that a later tfpt has added had its default then
+        different = [  # a flag that a later tfpt has added had its default then, or see `as_begun`
             flag
             for flag, value, changed in record.changed_rows(experiment)
-            if not _FREE.fullmatch(flag) and (before[flag] != value if flag in before else changed)
+            if not _FREE.fullmatch(flag)
+            and (before[flag] != value if flag in before else changed and value != _DONE_BEFORE.get(flag))
         ]
         if different:
             raise UserError(
@@ -103,9 +106,26 @@ class RunFolder:
                 f"{' and more' if len(different) > 8 else ''}); choose another --output.name, or --output.if_exists=new."
             )
 
+    def as_begun(self, experiment: Experiment) -> Experiment:
+        """Returns the experiment as it is gone on with: a run that an earlier tfpt has begun without a flag does what was done
+        then, where the flag is at its default now."""
+        for flag, value in self._done_before().items():
+            group, name = flag.split(".")
+            settings = getattr(experiment, group)
+            if getattr(settings, name) == type(settings).__dataclass_fields__[name].default:
+                changed = dataclasses.replace(settings, **{name: value})
+                experiment = dataclasses.replace(experiment, **{group: changed})
+        return experiment
+
+    def _done_before(self) -> dict[str, str]:
+        file = self.path / "experiment.flags"
+        known = flagfile.read(file) if file.is_file() else _DONE_BEFORE
+        return {flag: value for flag, value in _DONE_BEFORE.items() if flag not in known}
+
     def write_experiment(self, experiment: Experiment) -> None:
-        """Writes experiment.flags."""
-        record.write_flagfile(experiment, self.path / "experiment.flags")
+        """Writes experiment.flags; that of an earlier tfpt stays as it is where it matters which flags it knew."""
+        if not self._done_before():
+            record.write_flagfile(experiment, self.path / "experiment.flags")
 
     def read_json(self, name: str) -> Any:
         """Returns the values of a JSON file; None when it is not there or damaged."""

@@ -14,7 +14,7 @@ from tfpt.errors import UserError
 from tfpt.preprocessors import Preprocessor, distinct
 from tfpt.tasks import State, Task
 from tfpt.training import data_record
-from tfpt.training.alignment import aligned
+from tfpt.training.alignment import aligned, named
 from tfpt.training.intensity import with_intensity
 from tfpt.training.pipeline import Prepared
 from tfpt.training.splits import Splits, split
@@ -92,8 +92,9 @@ def set_up(experiment: Experiment, *, console: Console, offline: bool = False) -
                 f"it has {', '.join(info.features)}."
             )
         preprocessors[name] = preprocessor
-    head = checkpoint_head(task, backbones, info.classes)
+    head, by_order = checkpoint_head(task, backbones), ""
     if head:
+        head, by_order = named(head, info.classes)
         source = aligned(source, task.take_head(head), data=str(experiment.data))
         info = source.info()
     index = source.index()
@@ -107,7 +108,7 @@ def set_up(experiment: Experiment, *, console: Console, offline: bool = False) -
         for name, preprocessor in preprocessors.items()
     }
     preprocessors = {name: preprocessor for name, (preprocessor, _) in seen.items()}
-    said = dict.fromkeys(note for _, note in seen.values() if note)
+    said = dict.fromkeys(note for note in (by_order, *(note for _, note in seen.values())) if note)
     notes = (*info.notes, *splits.notes, *said, *task.notes(state))
     console.say(
         f"{info.size} examples{f' of {len(info.classes)} classes' if info.classes else ''}: {len(splits.train)} train, "
@@ -134,15 +135,12 @@ def set_up(experiment: Experiment, *, console: Console, offline: bool = False) -
     )
 
 
-def checkpoint_head(
-    task: Task, backbones: Mapping[str, Backbone], classes: Sequence[str] = ()
-) -> CheckpointHead | None:
+def checkpoint_head(task: Task, backbones: Mapping[str, Backbone]) -> CheckpointHead | None:
     """Returns the head that the backbone's checkpoint brings along, where `--task.head=checkpoint` asks for it.
 
     Args:
         task: what is learned.
         backbones: by trunk name.
-        classes: of the data. A head that only counts its classes (LABEL_0, LABEL_1, ...) gets these names, if there are as many.
 
     Raises:
         UserError: there is none.
@@ -158,8 +156,7 @@ def checkpoint_head(
             f"--task.head=checkpoint: --backbone={names} brings no head; give the folder of a fine-tuned checkpoint (hf:), or "
             "leave --task.head=new."
         )
-    counted = head.classes == tuple(f"LABEL_{k}" for k in range(len(head.classes)))
-    return dataclasses.replace(head, classes=tuple(classes)) if counted and len(classes) == len(head.classes) else head
+    return head
 
 
 def _ops(text: str, features: Mapping[str, str]) -> tuple[augment.Op, ...]:

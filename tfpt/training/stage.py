@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfpt.console import Console
 from tfpt.tasks import Primary, Task
 from tfpt.training.averages import Averages
 from tfpt.training.interrupts import Pressed
@@ -31,8 +32,8 @@ class Stage:
         plan: which examples are in which batch.
         epochs: how often each example is seen.
         steps: updates; fewer than the epochs' when `--train.steps` bounds them.
-        evaluate: returns the metrics on validation, or raises what it is given where that asks it to stop; None without a
-            validation split.
+        evaluate: returns the metrics on validation, or raises what it is given where that asks it to stop, and tells a
+            console of batches that do not fit; None without a validation split.
         faster_input: what to change where examples come too slowly, as half a sentence.
     """
 
@@ -46,7 +47,7 @@ class Stage:
     plan: TrainingPlan
     epochs: int
     steps: int
-    evaluate: Callable[[Pressed], dict[str, float]] | None
+    evaluate: Callable[[Pressed, Console], dict[str, float]] | None
     faster_input: str = "give it more CPU cores"
 
     def variables(self) -> list[tf.Variable]:

@@ -39,6 +39,8 @@ from tfpt.training.updates import Updates
 from tfpt.weights.home import home
 
 EVALUATION_BATCH = 64
+EVALUATION_TOKENS = 2**13
+"""Of texts more go at a time where they are short: weights are rounded to bfloat16 for each batch anew."""
 CACHED_EVALUATION_BATCH = 1024
 SMALL_FEATURES = 2**15
 """Bytes an example up to which kept features are evaluated in the larger batches."""
@@ -337,6 +339,9 @@ class Training:
     def _validation_batches(self, validation: np.ndarray, cached: CachedFeatures | None) -> tf.data.Dataset:
         small = cached is not None and cached.largest_row <= SMALL_FEATURES
         largest = CACHED_EVALUATION_BATCH if small else EVALUATION_BATCH
+        if self.prepared.lengths is not None and not cached:
+            longest = int(self.prepared.lengths[validation].max())
+            largest = max(EVALUATION_BATCH, min(EVALUATION_TOKENS // longest, 2 * EVALUATION_BATCH))
         rows = evaluation_plan(validation, batch_size=min(largest, len(validation)), lengths=self.prepared.lengths)
         if cached:
             return cached.evaluation_batches(rows)

@@ -20,6 +20,9 @@ from tfpt.errors import Preempted, UserError
 from tfpt.layers.hub_module import VariableScope
 from tfpt.training.machine import device_name
 
+SECONDS_OF_SILENCE = 60
+"""Of a worker, after which it counts as dead."""
+
 
 class Together:
     """The devices and processes of a run.
@@ -102,6 +105,18 @@ class Together:
     def wait(self) -> None:
         """Waits until all processes are here."""
         self.of_chief({"": 0.0})
+
+    def leave(self) -> bool:
+        """Waits until all processes are at their end: one that leaves earlier takes the others with it.
+
+        Returns:
+            Whether all were there. Of those that were the first to leave may be gone before the last has heard of it.
+        """
+        try:
+            self.wait()
+        except tf.errors.OpError:
+            return False
+        return True
 
     def _compiled_total(self) -> Callable[[tf.Tensor], tf.Tensor]:
         local = self.replicas // self.workers
@@ -212,11 +227,31 @@ def _multi_worker(*, workers: Sequence[str], worker: int, replicas: int, **_: An
     if not tf.config.list_physical_devices("GPU") and replicas > 1:
         raise UserError(f"--runtime.replicas={replicas}: with several workers each CPU is one replica.")
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        with _patience():
+            return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except RuntimeError as error:
         raise UserError(
             "--runtime.strategy=multi_worker: TensorFlow already runs in this process; start afresh."
         ) from error
+
+
+@contextlib.contextmanager
+def _patience() -> Iterator[None]:
+    """Lets a worker be silent for `SECONDS_OF_SILENCE` before it counts as dead; TensorFlow's strategy, made in the block, has no
+    setting for it and takes ten, which a machine that is busy, or moved, may miss. One that is killed is missed at once."""
+    from tensorflow.python.eager import context
+
+    now = context.context()
+    plain = now.configure_coordination_service
+    setattr(  # noqa: B010
+        now,
+        "configure_coordination_service",
+        functools.partial(plain, heartbeat_timeout_in_ms=1000 * SECONDS_OF_SILENCE),
+    )
+    try:
+        yield
+    finally:
+        del now.configure_coordination_service
 
 
 def _cluster_size() -> int:
