@@ -117,13 +117,13 @@ def training_plan(
 
 
 def evaluation_plan(examples: np.ndarray, *, batch_size: int, lengths: np.ndarray | None = None) -> np.ndarray:
-    """Puts the examples into batches in their own order, or by their lengths.
+    """Puts the examples into batches in their own order, or the longest first: none of those is left for the end, alone.
 
     Returns:
         `[steps, batch_size]` int64; the last row is filled up with fillers.
     """
     examples = np.asarray(examples, np.int64)
-    return _rows(examples if lengths is None else examples[np.argsort(lengths[examples], kind="stable")], batch_size)
+    return _rows(examples if lengths is None else examples[np.argsort(-lengths[examples], kind="stable")], batch_size)
 
 
 def _rows(order: np.ndarray, batch_size: int) -> np.ndarray:
