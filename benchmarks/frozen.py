@@ -119,13 +119,16 @@ def run_bound(given, work):
     device = preprocessor.device()
     name, precision = given.engine, "float32"
     if given.engine == "auto":  # what tfpt chose before the first round
-        (choice,) = json.loads((home() / "engines.json").read_text(encoding="utf-8")).values()
-        name, precision = choice["engine"], choice["precision"]
+        file = home() / "engines.json"
+        known = list(json.loads(file.read_text(encoding="utf-8")).values()) if file.exists() else []
+        name, precision = (known[0]["engine"], known[0]["precision"]) if known else ("tensorflow", "float32")
     started = time.monotonic()
     size = preprocessor.size
     spec = tf.TensorSpec((BATCH, size, size, 3), tf.uint8)
     graph = _choice.freeze(lambda x: network(device(x), training=False)["pooled"], spec)
-    run = _choice.compiled(graph, name, precision, threads=0)
+    runs = {
+        part: _choice.compiled(graph, name, precision if part == "train" else "float32", threads=0) for part in SHARES
+    }
 
     def features(part):
         files = sorted((Path(given.pictures) / part).glob("*/*"))
@@ -137,7 +140,7 @@ def run_bound(given, work):
         def pooled(batch):
             pixels = batch.numpy()
             whole = np.concatenate([pixels, np.zeros((BATCH - len(pixels), *pixels.shape[1:]), np.uint8)])
-            return run([whole])[0][: len(pixels)]
+            return runs[part]([whole])[0][: len(pixels)]
 
         batches = decoded.batch(BATCH).prefetch(2)
         found = [made for _, made in side_by_side(pooled, batches, at_a_time=_choice.at_a_time(0))]

@@ -370,8 +370,8 @@ class Runtime:
     )
     engine_precision: str = setting(
         "auto",
-        "Arithmetic of the engine. auto: bfloat16 for what a head trains on, where the CPU has it and features change by less than 5 % of what "
-        "they differ by; float32 for all that is measured and served.",
+        "Arithmetic of the engine. auto: bfloat16 for the kept features that are trained on, where the CPU has it and they change by less than a "
+        "tenth of what they differ by; float32 for all that is measured and served.",
         choices=("auto", "float32", "bfloat16"),
     )
 
@@ -522,8 +522,9 @@ class Component:
         if self.instance is not None:
             return self.instance
         if self.name == OBJECT:
+            made_of = re.sub(r"^(\w+)@[0-9a-f]{8}$", r"\1", self.argument)
             raise UserError(
-                f"--{self.kind}={self}: this experiment was made in Python with an object of the class {self.argument}; "
+                f"--{self.kind}={self}: this experiment was made in Python with an object of the class {made_of}; "
                 "run it from Python again, or name a component."
             )
         return registry.find(self.kind, self.name)(self.argument, self.config)

@@ -293,6 +293,12 @@ def test_same_size_changes_nothing():
         np.testing.assert_array_equal(frame["offset"], [0, 0])
 
 
+def test_what_lies_beyond_black_and_white_is_black_and_white():
+    for value, wanted in ((256.0, 255), (-3.0, 0), (1e4, 255)):
+        pixels, _ = Image(4).host_pixels(tf.fill([6, 6, 3], value))
+        assert (pixels.numpy() == wanted).all()
+
+
 def test_crop_takes_the_largest_centred_square():
     image = np.asarray(picture())
     got, _ = Image(50, "crop").host_pixels(tf.constant(image))

@@ -133,7 +133,8 @@ def choose(
         name, precise = before["engine"], before["precision"]
         try:
             run = compiled(graph, name, precise, threads=threads)
-            return chosen(name, precise, run, threads=threads, why=f"{_told(before['rates'])}, as measured before")
+            if precision != "auto" or precise == "float32" or _still_close(graph, inputs, run, name, precise, threads):
+                return chosen(name, precise, run, threads=threads, why=f"{_told(before['rates'])}, as measured before")
         except Exception as error:  # what ran before may not now
             console.warn(f"The engine {name} failed ({_first_line(error)}).")
     size = len(inputs[0])
@@ -142,6 +143,8 @@ def choose(
     reference: list[np.ndarray] = []
     for way in possible:
         name, precise = way
+        if precise != "float32" and (name, "float32") in possible and (name, "float32") not in runs:
+            continue  # its float32 was refused, and validation needs that
         try:
             run = compiled(graph, name, precise, threads=threads)
             found = run(inputs)
@@ -209,6 +212,11 @@ def _cannot_run(wanted: str, name: str, error: Exception) -> UserError:
     return UserError(
         f"--runtime.engine={wanted}: {name} cannot run this backbone ({_first_line(error)}); write tensorflow."
     )
+
+
+def _still_close(graph: Any, inputs: Sequence[Any], run: Run, name: str, precision: str, threads: int) -> bool:
+    """Tells whether what was remembered holds for these weights and data, which are not in the key."""
+    return not _unlike(run(inputs), compiled(graph, name, "float32", threads=threads)(inputs), precision)
 
 
 def _unlike(found: Sequence[np.ndarray], reference: Sequence[np.ndarray], precision: str) -> str:

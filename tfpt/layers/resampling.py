@@ -38,7 +38,8 @@ def resample(image: "tf.Tensor", size: int, scale: "tf.Tensor", offset: "tf.Tens
         return tf.transpose(turned, [1, 0, 2])
 
     def rounded(values: Any) -> Any:
-        # Means of values from 0 to 255 need no saturation. Bytes turn faster than floats.
-        return tf.cast(tf.round(values), tf.uint8)
+        # Means of bytes need no saturation, a client's floats do. Bytes turn faster than floats.
+        values = tf.round(values)
+        return tf.saturate_cast(values, tf.uint8) if image.dtype.is_floating else tf.cast(values, tf.uint8)
 
     return down(down(image, 0, tf.identity), 1, rounded)

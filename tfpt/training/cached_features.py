@@ -67,10 +67,12 @@ class Kept:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CachedFeatures:
-    """Training and validation examples from the cut on."""
+    """Training and validation examples from the cut on, and what computed those of training: an engine, in a precision."""
 
     train: Kept
     validation: Kept | None
+    engine: str
+    precision: str
 
     @property
     def largest_row(self) -> int:

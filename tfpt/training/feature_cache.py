@@ -47,8 +47,10 @@ class Wish:
         ops: augmentation.
         seed: of the augmentation.
         engine: name or `auto`.
-        precision: of the engine; `auto`: training may be in bfloat16, and validation is in float32, as the exported model is.
+        precision: of the engine; `auto`: bfloat16 where it pays.
         threads: CPU threads; 0: one a core.
+        exact_validation: whether validation is in float32 whatever the precision, as the exported model is.
+        begun: whether a run goes on that had its features kept; whether that pays is not asked again.
     """
 
     policy: str = "auto"
@@ -59,6 +61,8 @@ class Wish:
     engine: str = "auto"
     precision: str = "float32"
     threads: int = 0
+    exact_validation: bool = False
+    begun: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,19 +111,28 @@ class FeatureCache:
             return None
         most_in_memory = int(SHARE_OF_MEMORY * free_memory())
         size = sum(one.size for one in passes)
-        kept = self._found(passes, most_in_memory)
-        if kept is None:
+        found = self._found(passes, most_in_memory)
+        if found is None:
             mapped = size > most_in_memory
             if mapped and (size > self.store.free() or not all(self._key(one, "") for one in passes)):
                 self._refuse(f"that takes {_amount(size)}, over half of the free memory and of the free disk")
                 return None
             choice = self._engine(passes)
-            judge = self._judge(passes, size if mapped else 0) if self.wish.policy == "auto" else None
+            asked = self.wish.policy == "auto" and not self.wish.begun
+            judge = self._judge(passes, size if mapped else 0) if asked else None
             try:
-                kept = [self._computed(one, self._of(choice, one), mapped=mapped, judge=judge) for one in passes]
+                computed = [
+                    self._computed(one, self._of(choice, one), mapped=mapped, judge=judge if one is passes[0] else None)
+                    for one in passes
+                ]
             except _NotWorthItError:
                 return None
-        return CachedFeatures(train=kept[0], validation=kept[1] if len(kept) > 1 else None)
+            found = choice.name, choice.precision, computed
+        engine, precision, kept = found
+        passes[0].traces.clear()  # all passes': the graph with its weights would stay in memory with the batches
+        return CachedFeatures(
+            train=kept[0], validation=kept[1] if len(kept) > 1 else None, engine=engine, precision=precision
+        )
 
     def _views_can_be_kept(self) -> bool:
         wish = self.wish
@@ -161,8 +174,8 @@ class FeatureCache:
     def _key(self, one: FeaturePass, engine: str) -> str | None:
         return one.key(self.digests, engine) if self.digests is not None else None
 
-    def _found(self, passes: Sequence[FeaturePass], most_in_memory: int) -> list[Kept] | None:
-        """Returns what an earlier run has left, by any engine that may run."""
+    def _found(self, passes: Sequence[FeaturePass], most_in_memory: int) -> tuple[str, str, list[Kept]] | None:
+        """Returns what an earlier run has left, by any engine that may run; that engine, and its precision in training."""
         for name, precision in _choice.ways(self.wish.engine, precision=self.wish.precision):
             entries, room = [], most_in_memory
             for one in passes:
@@ -175,7 +188,7 @@ class FeatureCache:
             if len(entries) == len(passes):
                 size = sum(rows.values.nbytes for entry in entries for rows in entry)
                 self.console.say(f"What is frozen was computed before, on {name}: {_amount(size)}.")
-                return [self._again(one, entry) for one, entry in zip(passes, entries, strict=True)]
+                return name, precision, [self._again(one, entry) for one, entry in zip(passes, entries, strict=True)]
         return None
 
     def _engine(self, passes: Sequence[FeaturePass]) -> _choice.Choice:
@@ -196,7 +209,7 @@ class FeatureCache:
         return choice
 
     def _precision(self, chosen: str, one: FeaturePass) -> str:
-        return "float32" if self.wish.precision == "auto" and not one.training else chosen
+        return chosen if one.training or not self.wish.exact_validation else "float32"
 
     def _of(self, choice: _choice.Choice, one: FeaturePass) -> _choice.Choice:
         """Returns the choice for a pass: what tells how good the model is is not rounded."""
@@ -272,14 +285,16 @@ class FeatureCache:
     ) -> list[Recorder]:
         """Goes through the batches; returns what else they hold."""
         rest = [Recorder(layout) for layout in one.rest_layouts or []]
-        measured = min(_MEASURED, one.steps - 1) if judge else 0
+        # Batches come in waves of as many as are on their way: only whole waves tell the time of one.
+        waves = -(-_MEASURED // choice.at_a_time)
+        measured = min(waves * choice.at_a_time, one.steps - 1) if judge else 0
         started = 0.0
         with self.console.track("Computing what is frozen once", total=one.count, unit="examples") as track:
             for number, fresh in enumerate(one.run(choice.run, still, rest, at_a_time=choice.at_a_time)):
                 track.advance(fresh)
                 if number == 0:  # the first starts everything
                     started = time.perf_counter()
-                elif number == measured and judge:
+                elif judge and number == measured:
                     judge((time.perf_counter() - started) / (number * one.batch_size))
         return rest
 

@@ -70,12 +70,12 @@ class FeaturePass:
         """The task's batches, view after view; an example that cannot be read or decoded raises."""
         return self._batches(Trusting(self.prepared))
 
-    def _batches(self, prepared: Prepared) -> tf.data.Dataset:
+    def _batches(self, prepared: Prepared, *, start: int = 0) -> tf.data.Dataset:
         if not self.training:
-            return evaluation_batches(prepared, self._rows, task=self.task, state=self.state)
+            return evaluation_batches(prepared, self._rows[start:], task=self.task, state=self.state)
         return training_batches(
             prepared,
-            lambda: iter([(view, row) for view in range(self.views) for row in self._rows]),
+            lambda: iter([(view, row) for view in range(self.views) for row in self._rows][start:]),
             width=self.batch_size,
             task=self.task,
             state=self.state,
@@ -236,7 +236,7 @@ class FeaturePass:
                 yield batch
                 done += 1
         except tf.errors.OpError:
-            yield from self._batches(self.prepared).skip(done)
+            yield from self._batches(self.prepared, start=done)
 
     def _counted(self, batches: Iterable[Any]) -> Iterator[tuple[int, Any]]:
         """Returns batches, each with how many of its examples are no fillers."""

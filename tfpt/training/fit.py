@@ -105,6 +105,8 @@ def train(setting: Setting, folder: RunFolder, *, console: Console) -> Trained:
             hooks=_hooks(setting, folder),
             labels=setting.index.labels,
             digests=setting.digests,
+            engines=folder.read_json("engines.json") or {},
+            keep_engines=lambda engines: folder.write_json("engines.json", engines),
         )
         progress, stages = training.run()
     timings |= stages
@@ -133,11 +135,12 @@ def _precision(setting: Setting, folder: RunFolder) -> tuple[str, str]:
         return decided["precision"], decided["reason"]
     updates = options.epochs * len(setting.splits.train) // options.batch_size
     long = options.unfreeze != "none" and updates >= WORTH_MEASURING
-    key = f"step {sorted(map(str, setting.experiment.backbone.items()))} {setting.experiment.input}"
+    size = min(MEASURED_BATCH, max(1, options.batch_size // options.accumulate))
+    key = f"step {size} {sorted(map(str, setting.experiment.backbone.items()))} {setting.experiment.input}"
 
     def step(precision: str) -> Callable[[], Any]:
         model = _assemble(setting, precision).model
-        rows = evaluation_plan(setting.splits.train[:MEASURED_BATCH], batch_size=MEASURED_BATCH)
+        rows = evaluation_plan(setting.splits.train[:size], batch_size=size)
         batch = next(iter(evaluation_batches(setting.prepared, rows, task=setting.task, state=setting.state)))
 
         def gradients() -> Any:

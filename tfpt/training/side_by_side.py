@@ -20,7 +20,7 @@ def side_by_side(
         at_a_time: threads; 1: the caller's own.
 
     Raises:
-        Exception: what the function or the items raise, once those before are yielded.
+        Exception: what the function raises, once those before are yielded; what the items raise, at once.
     """
     if at_a_time == 1:
         for item in items:

@@ -7,13 +7,14 @@ Pretrained Features and Underperform Out-of-Distribution", ICLR 2022).
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfpt import registry
 from tfpt.augment import Op
 from tfpt.config import Experiment
 from tfpt.console import Console
@@ -23,7 +24,7 @@ from tfpt.training import checkpoints, freezing, init_from, lora
 from tfpt.training.assembly import Assembly, copy_variables, seeded
 from tfpt.training.averages import Averages
 from tfpt.training.cached_features import CachedFeatures
-from tfpt.training.checkpoints import Checkpoints
+from tfpt.training.checkpoints import Checkpoints, Saved
 from tfpt.training.evaluate import progress_evaluation
 from tfpt.training.exact_head import solve
 from tfpt.training.feature_cache import FeatureCache, Wish
@@ -44,6 +45,8 @@ EVALUATION_TOKENS = 2**13
 CACHED_EVALUATION_BATCH = 1024
 SMALL_FEATURES = 2**15
 """Bytes an example up to which kept features are evaluated in the larger batches."""
+ANEW = "anew"
+"""In place of an engine's name: what is frozen is computed in each step."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,9 @@ class Training:
         hooks: what the loop reports to.
         labels: class of each example by its index; None where examples have no single class.
         digests: of the examples' contents by their index; None: what is frozen is not kept for later runs.
+        engines: what computed the frozen part of each stage when it began, engine and precision, by the stage's name; of one that
+            goes on, the same is taken.
+        keep_engines: gets them when a stage begins.
     """
 
     experiment: Experiment
@@ -81,6 +87,8 @@ class Training:
     hooks: Hooks
     labels: np.ndarray | None = None
     digests: Sequence[bytes] | None = None
+    engines: dict[str, str] = dataclasses.field(default_factory=dict)
+    keep_engines: Callable[[dict[str, str]], None] = lambda engines: None
 
     def run(self) -> tuple[Progress, dict[str, float]]:
         """Trains all stages, going on from the last checkpoint if there is one.
@@ -113,7 +121,7 @@ class Training:
             if number and not saved:
                 self.saver.save(progress.order, self._weights(), {}, name="carried")
             if number and saved:  # a checkpoint holds only what its own stage trains
-                begun = self.saver.latest(console=self.console, name="carried")
+                begun = self._carried(progress)
                 if begun:
                     checkpoints.restore(begun.folder, self._weights())
             if part.unfreeze == ADAPTERS:
@@ -179,7 +187,7 @@ class Training:
         primary, carried, best = self.task.primary_of(self.state), progress.carried, progress.best
         if not carried or not best or is_better(best, carried, primary):
             return
-        saved = self.saver.latest(console=self.console, name="carried")
+        saved = self._carried(progress)
         if saved:
             earlier = "The head alone" if part.name == "fine_tune" and progress.stage == 1 else "The stage before"
             self.console.say(
@@ -188,6 +196,13 @@ class Training:
             )
             checkpoints.restore(saved.folder, self._weights())
             progress.best = carried
+
+    def _carried(self, progress: Progress) -> Saved | None:
+        """Returns the weights that the stage began with; those of no other stage, where they are damaged."""
+        saved = self.saver.find((progress.stage, progress.total_steps - progress.step), name="carried")
+        if saved is None:
+            self.console.warn("The checkpoint of the weights that the stage began with is damaged and is not used.")
+        return saved
 
     def _bounded(self, steps: int, progress: Progress) -> int:
         bound = self.experiment.train.steps
@@ -303,14 +318,20 @@ class Training:
 
     def _features(self, part: Part, cuts: Mapping[str, Cut], ops: tuple[Op, ...]) -> CachedFeatures | None:
         options = self.experiment
+        engine, precision = self._begun_with(part)
+        if engine == ANEW and options.input.feature_cache == "auto":
+            return None
+        begun = engine not in ("", ANEW)
         wish = Wish(
             policy=options.input.feature_cache,
             epochs=part.epochs,
             views=options.input.cached_views if ops else 0,
             ops=ops,
             seed=options.train.seed,
-            engine=options.runtime.engine,
-            precision=options.runtime.engine_precision,
+            engine=engine if begun else options.runtime.engine,
+            precision=precision if begun else options.runtime.engine_precision,
+            exact_validation=options.runtime.engine_precision == "auto",
+            begun=begun,
             threads=options.runtime.threads,
         )
         cache = FeatureCache(
@@ -324,7 +345,24 @@ class Training:
             memory=home() / "engines.json",
             console=self.console,
         )
-        return cache.features(self.train, self.validation)
+        found = cache.features(self.train, self.validation)
+        self.engines[part.name] = f"{found.engine} {found.precision}" if found else ANEW
+        self.keep_engines(self.engines)
+        return found
+
+    def _begun_with(self, part: Part) -> tuple[str, str]:
+        """Returns the engine and the precision that computed the frozen part of a stage when it began; empty where that is not known,
+        or something else is asked for."""
+        engine, _, precision = self.engines.get(part.name, "").partition(" ")
+        asked = self.experiment.runtime
+        if asked.engine not in ("auto", engine) or asked.engine_precision not in ("auto", precision):
+            return "", ""
+        if engine not in ("", ANEW) and not registry.find("engine", engine).version():
+            self.console.warn(
+                f"The stage began with features that {engine} computed, which cannot run here; others differ by rounding."
+            )
+            return "", ""
+        return engine, precision
 
     def _training_batches(
         self, rows: Any, cached: CachedFeatures | None, ops: tuple[Op, ...], width: int | None
