@@ -112,6 +112,31 @@ def test_help_teaches(start, monkeypatch):
     assert max(len(line) for line in lines if " " in line.strip()) <= 60  # one long value cannot be broken
 
 
+CLOSED = """
+import sys
+from tfpt import app, errors
+def main(parsed, console):
+    with console.track("Waiting", 2, "things") as track:
+        sys.stdin.readline()
+        console.say("x" * 10000)
+        track.advance()
+    raise errors.Preempted
+app.run(main, program="train", about="", example="", need_experiment=False, argv=[])
+"""
+
+
+def test_a_terminal_that_was_closed_takes_nothing_with_it():
+    ours, theirs = os.openpty()
+    running = subprocess.Popen([sys.executable, "-c", CLOSED], stdin=subprocess.PIPE, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    while b"Waiting" not in said:
+        said += os.read(ours, 1000)
+    os.close(ours)
+    running.communicate(b"\n", timeout=60)
+    assert running.returncode == app.PREEMPTED
+
+
 def tfpt(*arguments, **environment):
     return subprocess.run(
         [sys.executable, "-m", "tfpt", *arguments],

@@ -103,5 +103,7 @@ def test_components():
     assert Component.given("data", 3).make() == 3
     with pytest.raises(UserError, match="made in Python with an object of the class int"):
         Component.parse("data", "object:int").make()
+    with pytest.raises(UserError, match="object of the class int; run it"):
+        Component.parse("data", "object:int@0123abcd").make()
     with pytest.raises(UserError, match="--backbone is missing"):
         config.Experiment(task=component, data=component, backbone={})

@@ -164,3 +164,13 @@ def test_fit_goes_through_all_folds_and_says_so(fit, pictures, tmp_path, capsys)
     members, _ = compare_runs.find_runs([run_of_all.folder])
     (row,) = compare_runs.compare(members).rows
     assert (row.name, len(row.runs)) == ("run", 2)
+
+
+def test_seeds_that_are_still_to_come_do_what_those_did_that_were_begun(tmp_path, pictures, monkeypatch):
+    for name, lines in (("seed-1", "--input.intensity=full\n"), ("seed-3", "")):  # the second is of an earlier tfpt
+        (tmp_path / "run" / name).mkdir(parents=True)
+        (tmp_path / "run" / name / "experiment.flags").write_text(lines)
+    monkeypatch.setattr("tfpt.seeds.fit_seeds", lambda experiment, **options: experiment)
+    begun = experiment(tmp_path, pictures, folds=0, seeds=(3, 1))
+    assert begun.input.intensity != "full"
+    assert run.fit_experiment(begun, console=Console(quiet=True)).input.intensity == "full"

@@ -1,5 +1,8 @@
 """Runs of objects that were given in Python are told apart by what the objects hold."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pandas
@@ -77,6 +80,27 @@ def test_settings_of_a_task_count():
     assert of("task", dropout).startswith("object:TextClassification@")
     named = Component.parse("task", "text_classification")
     assert identified(named) is named
+
+
+def test_what_is_identified_again_keeps_its_name():
+    once = identified(Component.given("data", as_source(FRAME, {})))
+    assert identified(once) == once
+    task = TextClassification(config=TextClassification.Config(dropout=0.5))
+    own = Component(
+        kind="task", name="object", argument="TextClassification+loss=mine@0123abcd", instance=TextClassification()
+    )
+    assert identified(own) == own
+    own = identified(dataclasses.replace(own, instance=task))
+    assert own.argument.startswith("TextClassification+loss=mine@0123abcd@") and identified(own) == own
+
+
+def test_settings_without_a_default_count():
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        width: int
+
+    one, same, other = (str(identified(Component.given("task", SimpleNamespace(config=Config(k))))) for k in (1, 1, 2))
+    assert one.startswith("object:SimpleNamespace@") and one == same != other
 
 
 def test_other_data_is_another_run(monkeypatch, tmp_path):

@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,9 @@ seen = Path(sys.argv[-3].partition("=")[2]) if sys.argv[-3].startswith("--seen="
 starts = seen / worker
 starts.write_text(starts.read_text() + "x" if starts.exists() else "x")
 mine = codes[min(len(starts.read_text()), len(codes)) - 1].split(",")[int(worker)]
+other = seen / "1"
+while worker == "0" and not (other.exists() and len(other.read_text()) >= len(starts.read_text())):
+    time.sleep(0.02)  # the launcher stops the others when the first has ended
 if mine == "hang":
     time.sleep(100)
 if mine == "save" or mine == "deaf":
@@ -102,7 +106,13 @@ def signals(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, app.STOPPED), (signal.SIGTERM, app.PREEMPTED), (signal.SIGHUP, app.PREEMPTED)]
+    ("number", "code"),
+    [
+        (signal.SIGINT, app.STOPPED),
+        (signal.SIGTERM, app.PREEMPTED),
+        (signal.SIGHUP, app.PREEMPTED),
+        (signal.SIGQUIT, app.PREEMPTED),
+    ],
 )
 def test_what_stops_the_launcher_stops_the_workers_once_and_nothing_is_started_again(
     start, signals, tmp_path, number, code
@@ -133,6 +143,14 @@ def test_workers_that_do_not_stop_in_time_are_ended_and_that_is_said(start, sign
     code, times, printed = start("deaf,deaf;0,0")
     assert (code, times) == (app.STOPPED, [1, 1])
     assert "did not save where they were" in printed.out
+
+
+@pytest.mark.parametrize(("first", "found"), [(0, 0), (None, 75), (2, 2)])
+def test_the_first_workers_word_counts_most(monkeypatch, first, found):
+    monkeypatch.setattr(launch.time, "sleep", lambda seconds: None)
+    codes = iter([None, first])
+    workers = [SimpleNamespace(poll=lambda: next(codes)), SimpleNamespace(poll=lambda: 75)]
+    assert launch._first_end(workers) == found
 
 
 def test_only_training_is_launched(capsys):

@@ -56,6 +56,22 @@ def test_each_difference_is_named_and_other_metrics_end_with_1(call, recorded, t
     assert "Not reproduced: test accuracy." in out
 
 
+def test_a_run_from_before_a_flag_is_run_again_with_what_was_done_then(call, recorded, tmp_path, monkeypatch):
+    shutil.copytree(recorded / "run", tmp_path / "run")
+    file = tmp_path / "run" / "experiment.flags"
+    lines = [line for line in file.read_text().splitlines(keepends=True) if "input.intensity" not in line]
+    file.write_text("".join(lines))
+    again = []
+
+    def fit_experiment(experiment, **options):
+        again.append(experiment)
+        raise UserError("seen")
+
+    monkeypatch.setattr("tfpt.run.fit_experiment", fit_experiment)
+    assert call(tmp_path / "run")[0] == 2
+    assert [experiment.input.intensity for experiment in again] == ["full"]
+
+
 def test_with_other_data_nothing_is_run(call, recorded, tmp_path):
     more = recorded / "data" / "red" / "more.png"
     more.write_bytes((recorded / "data" / "red" / "0.png").read_bytes() + b" ")

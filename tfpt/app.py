@@ -2,13 +2,14 @@
 
 import contextlib
 import errno
+import io
 import os
 import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from tfpt import flags
 from tfpt.console import Console
@@ -54,8 +55,11 @@ def run(
     groups = groups or {}
     _open_closed_streams()
     signal.signal(signal.SIGTERM, _preempted)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream.isatty():
+            setattr(sys, name, _outlived(stream))
+        elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a C locale cannot show every name
     console = Console()
     try:
@@ -106,6 +110,24 @@ def _open_closed_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor, which is this one
             setattr(sys, name, os.fdopen(descriptor, mode, closefd=False))
+
+
+class _Terminal(io.FileIO):
+    """A terminal that may be closed while there is still something to save: what is said to it then is lost, and no more."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return len(data)
+
+
+def _outlived(stream: TextIO) -> TextIO:
+    """Returns a stream to the same terminal that never fails for being closed; it has no buffer whose rest could."""
+    terminal = _Terminal(stream.fileno(), "w", closefd=False)
+    return io.TextIOWrapper(terminal, stream.encoding, "backslashreplace", write_through=True)
 
 
 def _report(error: BaseException, console: Console, *, debug: bool) -> int:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import re
 
 from tfpt.backbones import Backbone
 from tfpt.config import Component
@@ -12,7 +13,8 @@ def identified(component: Component) -> Component:
     """Returns a component with a digest of what its object holds behind the class: `object:GivenFrames@1a2b3c4d`.
 
     A run is then not taken for that of another object of the class. The digest is of settings and argument, of a source's contents,
-    labels and splits in any order, and of a Keras model's weights. One that was chosen by name, or holds nothing of this, stays as it is.
+    labels and splits in any order, and of a Keras model's weights. One that was chosen by name, or holds nothing of this, stays as it
+    is; one that has a digest already gets it anew.
     """
     given = component.instance
     config = getattr(given, "config", None)
@@ -24,11 +26,15 @@ def identified(component: Component) -> Component:
         held = given.identity()
     else:
         held = str(getattr(given, "argument", "")).encode(errors="replace")
-    usual = config is None or config == type(config)()
+    try:
+        usual = config is None or config == type(config)()
+    except TypeError:  # a setting without a default
+        usual = False
     if usual and not held:
         return component
+    name = re.sub(r"^(\w+|.*@[0-9a-f]{8})@[0-9a-f]{8}$", r"\1", component.argument)  # a function's own digest stays
     digest = hashlib.sha256(held + (b"" if usual else repr(config).encode(errors="replace")))
-    return dataclasses.replace(component, argument=f"{component.argument}@{digest.hexdigest()[:8]}")
+    return dataclasses.replace(component, argument=f"{name}@{digest.hexdigest()[:8]}")
 
 
 def _contents(source: DataSource) -> bytes:

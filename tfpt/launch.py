@@ -66,8 +66,9 @@ def _launch(parsed: flags.Parsed, console: Console) -> int:
         raise UserError(
             "tfpt launch starts `tfpt train`: write tfpt launch --launch.workers=2 -- train --flagfile=FILE."
         )
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # a closed terminal does not reach the workers' own groups
-        signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
+    for number in (signal.SIGHUP, signal.SIGQUIT):  # a closed terminal and Ctrl-\ do not reach the workers' own groups
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.getsignal(signal.SIGTERM))
     for attempt in range(options.restarts + 1):
         if attempt:
             console.warn(f"A worker died; all are started again ({attempt} of {options.restarts}).")
@@ -159,7 +160,8 @@ def _first_end(workers: Sequence["subprocess.Popen[bytes]"]) -> int:
             return codes[0]
         if failed:
             time.sleep(1.0)  # one that stops the others ends first; the first worker's word counts most
-            return workers[0].poll() or failed[0]
+            code = workers[0].poll()
+            return failed[0] if code is None else code
         time.sleep(0.1)
 
 

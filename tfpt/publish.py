@@ -145,7 +145,12 @@ def _calibrated(servable: "Servable", setting: "Setting", console: Console) -> "
     from tfpt.evaluation.scoring import score
 
     validation = setting.splits.validation
-    if not setting.task.calibrates(setting.state) or not len(validation):
+    if not setting.task.calibrates(setting.state):
+        return servable
+    if not len(validation):
+        console.warn(
+            "There is no validation split, so nothing is calibrated: thresholds and --task.temperature stay as they were."
+        )
         return servable
     scores = score(servable, setting.prepared, validation, console=console, what="Calibrating on validation")
     if not len(scores.examples):

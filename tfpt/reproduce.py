@@ -68,8 +68,10 @@ def _reproduce(parsed: flags.Parsed, console: Console) -> int:
     app.start_tensorflow(experiment.runtime.threads)
     from tfpt.evaluation.environment import environment
     from tfpt.run import fit_experiment
+    from tfpt.training.run_folder import RunFolder
     from tfpt.training.setting import set_up
 
+    experiment = RunFolder(recorded).as_begun(experiment)
     made_with = reproduction.environment_differences(reproduction.read(recorded / "environment.json"), environment())
     one = folds.of_fold(experiment, int(recorded.name.rpartition("-")[2])) if folds.wanted(experiment) else experiment
     now = set_up(one, console=Console(quiet=True), offline=parsed.offline).data_record

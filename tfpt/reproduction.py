@@ -103,7 +103,7 @@ def data_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
         found.append(f"data, {split}: {many}")
     labels = [one.get("labels_sha256") for one in (then, now)]
     if not found and None not in labels and labels[0] != labels[1]:
-        found.append("data: the same examples, with other labels or names of classes")
+        found.append("data: the same examples, with other labels, names of classes, or examples that are left out")
     return found
 
 

@@ -172,6 +172,9 @@ def fit_experiment(
     begun = folder.status() or (several and any(folder.path.glob("*/status.json")))
     if begun and experiment.output.if_exists == "fail":
         raise UserError(f"--output.if_exists=fail, and {folder.path} holds a run; choose another --output.name.")
+    if several:  # all seeds or folds do what those did that were begun
+        for one in [*folder.path.glob("seed-*"), *folder.path.glob("fold-*")]:
+            experiment = RunFolder(one).as_begun(experiment)
     if folds.wanted(experiment):
         folder.check_same(experiment)
         return folds.fit_folds(

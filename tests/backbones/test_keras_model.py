@@ -81,6 +81,22 @@ def test_files_that_are_damaged_or_would_run_code(tmp_path):
         assert "\n" not in str(raised.value)
 
 
+def test_the_identity_is_of_settings_and_weights_not_of_names():
+    def identity(*layers):
+        return Keras.from_model(keras.Sequential([keras.Input((8, 8, 3)), *layers])).identity()
+
+    rescaling, activation = keras.layers.Rescaling, keras.layers.Activation
+    made = [
+        identity(rescaling(1 / 255)),
+        identity(rescaling(1 / 127.5, offset=-1)),
+        identity(activation("relu")),
+        identity(activation("gelu")),
+        identity(keras.Sequential([rescaling(1 / 255), activation("gelu")])),
+    ]
+    assert len(set(made)) == len(made)
+    assert identity(keras.Sequential([rescaling(1 / 255), activation("gelu")])) == made[-1]
+
+
 @pytest.mark.parametrize("value_range", [(1, 0), (0,), (0, 1, 2)])
 def test_value_range(value_range):
     with pytest.raises(ValueError, match="value_range"):

@@ -312,6 +312,14 @@ def test_a_student_of_a_model_that_trained_its_head_alone_trains_whole(unfreeze)
     assert Distill("", Options(epochs=2)).experiment(subject).train.epochs == 2
 
 
+def test_a_student_trains_as_long_and_its_head_as_fast_in_every_generation():
+    subject = subject_of("--train.head_epochs=7", "--train.epochs=3", "--train.unfreeze=none")
+    student = Distill().experiment(subject)
+    assert student.train.epochs == 10
+    again = Distill().experiment(SimpleNamespace(experiment=student, servable=subject.servable))
+    assert (again.train.epochs, again.optim.head_multiplier) == (10, student.optim.head_multiplier)
+
+
 @pytest.mark.parametrize("value", [0.25, 0.2, float("nan")])
 def test_a_model_that_has_learned_nothing_is_refused(tmp_path, value):
     task = SimpleNamespace(
@@ -328,6 +336,11 @@ def test_a_model_that_has_learned_nothing_is_refused(tmp_path, value):
     _results.check_learned(subject, scores, {"accuracy": {"value": 0.3}})
     with pytest.raises(UserError, match=r"0\.2500 for answering the most frequent class every time; train it first"):
         _results.check_learned(subject, scores, {"accuracy": {"value": value}})
+    task.details = lambda statistics, state: {"baseline": {"accuracy": 0.25}}
+    with pytest.raises(UserError, match="for answering the same every time"):
+        _results.check_learned(subject, scores, {"accuracy": {"value": value}})
+    task.details = lambda statistics, state: {"baseline": {"accuracy": 1.0}}
+    _results.check_learned(subject, scores, {"accuracy": {"value": 1.0}})
     task.primary_of = lambda state: Primary("loss", higher_is_better=False)
     _results.check_learned(subject, scores, {"loss": {"value": value}})
 

@@ -130,12 +130,19 @@ def test_a_known_name_that_comes_again_is_no_header(put):
     assert put("a,label\nb,x\nc,y\n").info().size == 2
 
 
+def test_files_that_were_put_together_have_their_header_again(put):
+    source = put("text,label\na,x\nb,y\n" * 2)
+    assert texts(source) == ["a", "b", "a", "b"] and source.info().classes == ("x", "y")
+    assert source.index().names[2] == "data.csv:5"
+
+
 @pytest.mark.parametrize(
     ("tokens", "tags"),
     [
         ("New York , too", "B-LOC I-LOC O O"),
         ('["New", "York", ",", "too"]', '["B-LOC", "I-LOC", "O", "O"]'),
         ("['New', 'York', ',', 'too']", "[1, 2, 0, 0]"),
+        ("""['New' "York"   ',' 'too']""", "[1 2 0 0]"),
     ],
 )
 def test_tokens_and_tags(put, tokens, tags):
@@ -156,6 +163,8 @@ def test_tokens_and_tags(put, tokens, tags):
 def test_tokens_and_tags_without_a_header(put):
     source = put({"a.tsv": "a b\tO O\nc\tB-X\n"}, tokens="1", tags="2")
     assert source.info().size == 2 and source.info().classes == ("O", "B-X")
+    headed = put({"a.tsv": "words\tpos\na b\tO O\nc\tB-X\n"}, tokens="1", tags="2")
+    assert headed.info().size == 2 and headed.info().classes == ("O", "B-X")
 
 
 def test_questions_without_answers_say_how_they_are_named(put):
@@ -354,3 +363,15 @@ def test_settings_that_make_no_sense(field, value):
 
 def test_a_text_file_beside_tables_is_a_note(put):
     assert put({"data.csv": "text,label\na,x\nb,y\n", "README.txt": "About.\n"}).info().size == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted"),
+    [
+        ({"train.csv": "a,x\nb,y\n", "test.txt": "c,x\n", "README.txt": "About.\n"}, ["train", "train", "test"]),
+        ({"train.txt": "a,x\nb,y\n", "test.txt": "c,x\n", "mapping.csv": "1,2,3\n"}, ["train", "train", "test"]),
+        ({"data.csv": "a,x\nb,y\n", "test.txt": "17\n"}, ["", ""]),
+    ],
+)
+def test_text_files_of_splits_count(put, files, wanted):
+    assert put(files).index().splits == wanted

@@ -46,6 +46,8 @@ def test_lists_of_labels(tmp_path):
     data = source(tmp_path, {"a.jsonl": rows})
     assert data.info().classes == ("x|z", "y") and data.info().features["labels"] == "classes"
     assert [row["labels"].tolist() for row in read(data)] == [[1, 1], [0, 0], [0, 1]]
+    rows = [{"text": "a", "label": ["y", None, None]}, {"text": "b", "label": ["x"]}]
+    assert [row["labels"].tolist() for row in read(source(tmp_path, {"a.jsonl": rows}))] == [[0, 1], [1, 0]]
     rows = [{"text": "a", "label": [1, 2.5]}, {"text": "b", "label": [3, 4]}]
     numbers = source(tmp_path, {"a.jsonl": rows}, label_type="number")
     assert [row["target"].tolist() for row in read(numbers)] == [[1, 2.5], [3, 4]]

@@ -185,6 +185,9 @@ def test_tokens_and_tags(tmp_path):
     data = source(tmp_path / "a.tfrecord", **names)
     assert data.info().features == {"text": "text", "tags": "tags"} and data.info().classes == ("O", "B-LOC", "I-LOC")
     assert [(row["text"], row["tags"].tolist()) for row in read(data)] == [(b"New York", [1, 2]), (b"x", [0])]
+    places = {key: str(1 + sorted(rows[0]).index(key)) for key in rows[0]}
+    numbered = source(tmp_path / "a.tfrecord", **{**names, "tokens": places["tokens"], "tags": places["ner_tags"]})
+    assert [row["text"] for row in read(numbered)] == [b"New York", b"x"]
     with pytest.raises(UserError, match=r"write --data.tokens=tokens and --data.tags=ner_tags"):
         write(tmp_path / "b.tfrecord", {**rows[0], "id": 1})
         source(tmp_path / "b.tfrecord").info()

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from tfpt.backbones import CheckpointHead
 from tfpt.data import DataSource, Index, Info
+from tfpt.data.jsonl import Jsonl
 from tfpt.errors import UserError
 from tfpt.training.alignment import aligned, named
 
@@ -48,7 +49,7 @@ def test_numbers_are_those_of_the_models_classes():
     assert (by_name.index().labels.tolist(), by_name.info().notes) == ([1, 0], ())
     floats = aligned(Labels("label", [0, 1], ("0.0", "1.0")), {**MODEL, "classes": ["1", "0"]}, data="d")
     assert floats.index().labels.tolist() == [1, 0]
-    for classes in (("0", "3"), ("0", "dog"), ("-1", "0")):
+    for classes in (("0", "3"), ("0", "dog"), ("-1", "0"), ("1", "2")):  # counted from 1, perhaps
         with pytest.raises(UserError, match="the model does not know the class"):
             aligned(Labels("label", [0, 1], classes), MODEL, data="d")
 
@@ -66,6 +67,20 @@ def test_classes_without_names_are_those_of_the_data_in_their_order():
     renamed, note = named(head, ("neg", "pos"))
     assert renamed.classes == ("neg", "pos") and note.startswith(said)
     assert named(renamed, ("a", "b")) == (renamed, "")
+
+
+@pytest.mark.parametrize(
+    ("own", "classes", "found"),
+    [
+        (("01", "1"), ["01", "1"], [0, 1]),
+        (("1", "01"), ["01", "1"], [1, 0]),
+        (("12345678901234567", "12345678901234568"), ["12345678901234568", "12345678901234567"], [1, 0]),
+        (("2.0", "01"), ["1", "2"], [1, 0]),
+    ],
+)
+def test_a_name_as_it_is_written_goes_before_the_number_it_stands_for(own, classes, found):
+    source = aligned(Labels("label", [0, 1], own), {**MODEL, "classes": classes}, data="d")
+    assert source.index().labels.tolist() == found
 
 
 def test_tags_are_matched_by_name():
@@ -112,3 +127,14 @@ def test_what_cannot_be_compared_is_one_sentence(source, state, sentence):
     with pytest.raises(UserError) as error:
         aligned(source, state, data="d")
     assert sentence in str(error.value)
+
+
+def test_vectors_with_a_single_one_each_are_read_as_several_classes_when_asked(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "label": [0, 1]}\n{"text": "b", "label": [1, 0]}\n')
+    state = {"labels": "multi", "classes": ["0", "1"]}
+    with pytest.raises(
+        UserError, match=r"any number of classes an example; --data\.label_type=multi reads the labels so"
+    ):
+        aligned(Jsonl(str(tmp_path / "a.jsonl")), state, data="d")
+    asked = Jsonl(str(tmp_path / "a.jsonl"), Jsonl.Config(label_type="multi"))
+    assert of_all(aligned(asked, state, data="d"), "labels") == ((2,), [[0, 1], [1, 0]])

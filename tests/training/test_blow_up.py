@@ -8,9 +8,12 @@ from test_loop import SETTINGS, Bench, X, Y, assert_equal, untimed
 
 from tfpt.config import Train
 from tfpt.errors import UserError
+from tfpt.training import checkpoints
 from tfpt.training.blow_up import BlowUpError, check_losses, check_weights, recovery_notes
+from tfpt.training.checkpoints import Checkpoints
 from tfpt.training.plan import TrainingPlan
 from tfpt.training.progress import Progress
+from tfpt.training.strategies import Together
 
 OPTIONS = Train(batch_size=4, keep_checkpoints=9)
 PLAN = TrainingPlan(examples=np.arange(len(X)), batch_size=4, seed=0)
@@ -75,6 +78,40 @@ def test_training_goes_back_past_the_batches_between_and_on_more_slowly(tmp_path
     assert "warning: Stage head: the loss became" in said and "went back to update 3" in said
     rates = {row["step"]: row["learning_rate"] for row in bench.progress.history}
     assert rates[6] == pytest.approx(0.5 * 0.1 * 0.5 * (1 + np.cos(np.pi * 3 / 9)), rel=1e-4)  # its fourth update
+
+
+def test_the_best_weights_of_the_checkpoint_that_is_gone_back_to_are_still_there(tmp_path, poison):
+    poison([(1, 2)])
+    bench = Bench(tmp_path)
+    errors = iter([9.0, 8.0, 1.0, 0.9, 0.8, 5.0, 5.0, 5.0, 5.0])  # the fourth and fifth are undone
+
+    def evaluate(pressed, console):
+        bench.evaluated.append([v.numpy() for v in bench.model.variables])
+        error = next(errors)
+        return {"loss": error, "error": error}
+
+    bench._evaluate = evaluate
+    weights = bench.run(options=Train(batch_size=4, keep_checkpoints=1, evaluate_every=1))
+    assert (bench.progress.recoveries, bench.progress.best["total_steps"]) == (1, 3)
+    assert_equal(weights, bench.evaluated[2])
+    assert "damaged" not in bench.console.stream.getvalue()
+
+
+def test_nothing_is_removed_before_all_processes_have_read_what_is_gone_back_to(tmp_path, poison, monkeypatch):
+    events = []
+
+    def tell(owner, name):
+        plain = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *given, **named: (events.append(name), plain(*given, **named))[1])
+
+    tell(checkpoints, "restore")
+    tell(Together, "wait")
+    tell(Checkpoints, "forget_after")
+    tell(Checkpoints, "save")
+    poison([(1, 1)])
+    Bench(tmp_path).run(epochs=3, options=OPTIONS, evaluate=False)
+    begin = events.index("restore")
+    assert events[begin : begin + 4] == ["restore", "wait", "forget_after", "save"]
 
 
 @pytest.mark.parametrize("stop_at", [5, 6, 8])

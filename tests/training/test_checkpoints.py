@@ -53,6 +53,22 @@ def test_only_the_newest_are_kept_and_series_are_apart(tmp_path, console):
     assert saver.latest(console=console, name="best").state == {"at": 7}
 
 
+def test_best_weights_that_a_kept_checkpoint_goes_back_to_are_kept(tmp_path):
+    saver = Checkpoints(tmp_path, keep=1)
+    values = [tf.Variable(1.0), tf.Variable([1])]
+
+    def at(updates, *, best):
+        saver.save((1, updates), values, {"stage": 1, "best": {"total_steps": best}})
+
+    saved_at(saver, 90, stage=1, name="best")
+    at(100, best=90)
+    saved_at(saver, 100, 110, 120, stage=1, name="best")
+    assert sorted(f.name for f in tmp_path.glob("best-*")) == ["best-01-0000000090", "best-01-0000000120"]
+    at(120, best=120)
+    saved_at(saver, 130, stage=1, name="best")
+    assert sorted(f.name for f in tmp_path.glob("best-*")) == ["best-01-0000000120", "best-01-0000000130"]
+
+
 def test_a_later_stage_is_newer_whatever_its_updates(tmp_path, console):
     saver = Checkpoints(tmp_path, keep=2)
     saved_at(saver, 40, stage=1)

@@ -15,6 +15,7 @@ from tfpt.console import Console
 from tfpt.errors import UserError
 from tfpt.training import remote
 from tfpt.training.checkpoints import Checkpoints
+from tfpt.training.follower import Follower
 from tfpt.training.remote import Remote, exists, url_of
 from tfpt.training.run_folder import RunFolder, free_name
 
@@ -209,6 +210,17 @@ def test_a_copy_that_another_process_trains_in_stays_as_it_is(store):
         assert (store.copy / "unsent.txt").is_file()
     Remote(store.url).pull()
     assert not (store.copy / "unsent.txt").exists()
+
+
+def test_who_follows_sees_that_the_run_has_ended_since(store):
+    chief, follower = RunFolder(store.url), Follower(store.url)
+    follower.remote = Remote(store.url, worker=1)
+    follower.path = follower.remote.copy
+    chief.path.mkdir(parents=True)
+    chief.write_status("running")
+    assert not follower.is_finished()
+    chief.write_status("finished")
+    assert follower.is_finished()
 
 
 def test_what_is_removed_while_it_is_read_is_left_out(store, monkeypatch):

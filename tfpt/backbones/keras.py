@@ -1,7 +1,10 @@
 """A Keras model of one's own as a trunk: from a .keras file, or the object itself."""
 
+import contextlib
 import dataclasses
 import hashlib
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,9 +68,14 @@ class Keras(Backbone):
         return backbone
 
     def identity(self) -> bytes:
-        """Returns a digest of the kinds of layers and the weights; their names are others whenever a model is made again."""
-        model = self._source()
-        whole = hashlib.sha256(",".join(type(layer).__name__ for layer in model.layers).encode())
+        """Returns a digest of the layers' settings and the weights; their names are others whenever a model is made again."""
+        model, whole = self._source(), hashlib.sha256()
+        for layer in _layers(model):
+            own: Any = {}
+            with contextlib.suppress(NotImplementedError):  # a layer of one's own need not say its settings
+                own = _nameless(layer.get_config())
+            said = [type(layer).__name__, layer.dtype_policy.name, own]
+            whole.update(json.dumps(said, sort_keys=True, default=lambda value: type(value).__name__).encode())
         for variable in model.weights:
             whole.update(f"{tuple(variable.shape)} {variable.dtype};".encode())
             whole.update(variable.numpy().tobytes())
@@ -144,6 +152,23 @@ class Keras(Backbone):
             raise UserError(
                 f"--backbone=keras:{self.argument}: the file cannot be loaded safely ({reason})."
             ) from error
+
+
+def _layers(model: "keras.Model") -> Iterator["keras.layers.Layer"]:
+    """Yields the layers, and those of models inside it in place of these."""
+    import keras
+
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)
+        else:
+            yield layer
+
+
+def _nameless(config: Any) -> Any:
+    if isinstance(config, dict):
+        return {key: _nameless(value) for key, value in config.items() if key != "name"}
+    return [_nameless(value) for value in config] if isinstance(config, list | tuple) else config
 
 
 def _output(model: "keras.Model") -> Any:

@@ -77,17 +77,19 @@ def check_learned(subject: Subject, scores: Scores, metrics: Mapping[str, Any]) 
         metrics: of the scores, as `measure` returns them.
 
     Raises:
-        UserError: it is one.
+        UserError: it is one, and a better answer is possible.
     """
     task, state = subject.servable.task, subject.servable.state
     primary, (split, _) = task.primary_of(state), subject.measured
     details = task.details(scores.statistics, state)
     value, constant = metrics[primary.name]["value"], details.get("baseline", {}).get(primary.name, math.nan)
-    if math.isnan(constant) or (value > constant if primary.higher_is_better else value < constant):
+    better, best = (value > constant, constant >= 1) if primary.higher_is_better else (value < constant, constant <= 0)
+    if better or best or math.isnan(constant):  # with one class in the split there is no telling
         return
+    answer = details.get("baseline_answer", "the same").removesuffix(", always")
     raise UserError(
         f"--model={subject.bundle}: {primary.name} on {split} is {value:.4f}, and {constant:.4f} for answering "
-        f"{details['baseline_answer'].removesuffix(', always')} every time; train it first, it has learned nothing yet."
+        f"{answer} every time; train it first, it has learned nothing yet."
     )
 
 

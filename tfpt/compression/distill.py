@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfpt.compression import Compression, Options
 from tfpt.compression._around import as_sum, with_methods
-from tfpt.config import DEFAULT_TRUNK, Component, Experiment
+from tfpt.config import DEFAULT_TRUNK, Component, Experiment, Train
 from tfpt.tasks import Task
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tfpt.training.setting import Setting
 
 HEAD_FACTOR = 4.0
-"""On the learning rate of the student's head: it starts at zero, and logits have far to go in few updates."""
+"""On the learning rate of the student's head, at least: it starts at zero, and logits have far to go in few updates."""
 LEAST_SPREAD = 0.01
 """Of standardised logits: those of a student that has learned nothing are all equal."""
 TEACHER = "teacher"
@@ -51,8 +51,7 @@ class Distill(Compression):
             )
         train = dataclasses.replace(
             original.train,
-            # Of a model that was its head alone, the head's epochs are what there is to go by.
-            epochs=options.epochs or original.train.epochs or original.train.head_epochs,
+            epochs=options.epochs or _epochs(original.train),
             unfreeze="all",
             init_from="",
             head_solver="gradient",
@@ -62,7 +61,7 @@ class Distill(Compression):
         optim = dataclasses.replace(
             original.optim,
             learning_rate=options.learning_rate or original.optim.learning_rate,
-            head_multiplier=HEAD_FACTOR * original.optim.head_multiplier,
+            head_multiplier=max(HEAD_FACTOR, original.optim.head_multiplier),
         )
         given = original.input
         if options.image_size:
@@ -98,6 +97,13 @@ class Distill(Compression):
             width = tables[TEACHER_FEATURES].shape[1]
             task = matched(task, width=width, weight=options.feature_weight, learns=not done)
         return dataclasses.replace(setting, task=task, source=source, prepared=prepared)
+
+
+def _epochs(train: Train) -> int:
+    """Returns how long all of a model trained; of one that was its head alone, how long that did."""
+    if train.unfreeze == "none":
+        return train.head_epochs + train.epochs
+    return train.epochs or train.head_epochs
 
 
 def taught(task: Task, *, kind: str, temperature: float, soft_weight: float, standardize: bool = False) -> Task:

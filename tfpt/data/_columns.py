@@ -31,7 +31,7 @@ _LABEL = (
     "is_duplicate",
 )
 _TOKENS, _TAGS = ("tokens", "words"), ("ner_tags", "tags", "ner", "labels", "pos_tags")
-_KNOWN = frozenset((*_TEXT, *_IMAGE, *_LABEL, *(name for pair in _PAIRS for name in pair)))
+_KNOWN = frozenset((*_TEXT, *_IMAGE, *_LABEL, *_TOKENS, *_TAGS, *(name for pair in _PAIRS for name in pair)))
 
 AUTO, NONE = "auto", "none"
 
@@ -107,9 +107,12 @@ class Roles:
 
 
 def has_known_name(cells: Sequence[str], following: Sequence[Sequence[str]]) -> bool:
-    """Whether a first row is a header: it has a name that `auto` knows, and none of the following rows has it in its place."""
+    """Whether a first row is a header: it has a name that `auto` knows, and none of the following rows has it in its place.
+
+    A following row that is the same is no other: files that were put together have a header each.
+    """
     return any(
-        cell.strip().lower() in _KNOWN and not any(row[k : k + 1] == [cell] for row in following)
+        cell.strip().lower() in _KNOWN and not any(row != cells and row[k : k + 1] == [cell] for row in following)
         for k, cell in enumerate(cells)
     )
 

@@ -40,7 +40,7 @@ def find_files(argument: str, *, source: str, endings: Collection[str], spare: s
         argument: the path.
         source: name of the data source, for messages.
         endings: what the names in a folder end with, without the dot, in lower case.
-        spare: one of them, that counts only where no file has another.
+        spare: one of them, that counts only where no file has another, or where its files say their splits and one is train's.
 
     Raises:
         UserError: there is nothing to read.
@@ -58,9 +58,10 @@ def find_files(argument: str, *, source: str, endings: Collection[str], spare: s
     except OSError as error:
         raise UserError(f"{where} cannot be read: {error.strerror or error}.") from error
     readable = [file for file in found if _ending(file) in endings]
-    readable = [file for file in readable if _ending(file) != spare] or readable
     splits = {file: split_of(file.name) for file in readable}
-    if any(splits.values()):
+    whole = "train" in splits.values()  # else test.txt beside data.csv may say anything
+    readable = [file for file in readable if _ending(file) != spare or (whole and splits[file])] or readable
+    if any(splits[file] for file in readable):
         ignored = [file.name for file in readable if not splits[file]]
         readable = [file for file in readable if splits[file]]
     else:

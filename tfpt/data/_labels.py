@@ -189,12 +189,13 @@ def _lists_of_names(different: Sequence[tuple[Cell, ...]], separator: str) -> La
     rows = []
     for position, (part,) in enumerate(different):
         names = part if isinstance(part, tuple) else tuple(name.strip() for name in part.split(separator))
-        if isinstance(part, tuple) and len(set(part)) < len(part):
+        given = [name for name in names if name]
+        if isinstance(part, tuple) and len(set(given)) < len(given):
             raise LabelError(
                 position,
                 f"the list {', '.join(part)} has a name twice; write each once, or lists of 0 and 1 with a place for each class",
             )
-        rows.append({name for name in names if name})
+        rows.append(set(given))
     classes = sorted_names([name for row in rows for name in row])
     values = np.array([[name in row for name in classes] for row in rows], np.float32)
     return Labels(feature="labels", kind="classes", values=values.reshape(len(rows), len(classes)), classes=classes)

@@ -7,7 +7,7 @@ from typing import Any
 
 from tfpt.data._records import Places, RecordRows, Stretch
 from tfpt.data._table import Table, TableFile, read_table
-from tfpt.data._tagged_table import TaggedTableSource
+from tfpt.data._tagged_table import TaggedTableSource, column_called
 
 _ANSWERS = {"text": "answers/text", "answer_start": "answers/answer_start"}
 """Keys that stand for a column of answers, as TensorFlow Datasets writes SQuAD."""
@@ -37,7 +37,9 @@ class RecordSource(TaggedTableSource):
     def open_texts(self, path: Path) -> TableFile:
         """Opens one table, with texts in place of bytes."""
         rows = RecordRows(str(path), self.stretches(path), self.class_names)
-        return _TextRows(rows, lists=(self.config.tokens, self.config.tags))
+        given = {role: getattr(self.config, role) for role in ("tokens", "tags")}
+        lists = [column_called(rows.columns, role, name, path) for role, name in given.items() if name]
+        return _TextRows(rows, lists=lists)
 
     def example(self, k: Any) -> dict[str, Any]:
         """Returns record k as `csv` returns a row, read from its file."""

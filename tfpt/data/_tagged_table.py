@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from tfpt.data._question_table import QuestionColumnsConfig, QuestionTableSource
 from tfpt.data._tagged import Tagged, TaggedBuilder
 from tfpt.errors import UserError
 
+_ITEM = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?\d+)"""
+_PRINTED = re.compile(rf"\s*\[\s*{_ITEM}(?:\s+{_ITEM})*\s*\]\s*")
+"""A list as NumPy and pandas print it, without commas; to Python its texts are one."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaggedColumnsConfig(QuestionColumnsConfig):
@@ -24,7 +29,7 @@ class TaggedColumnsConfig(QuestionColumnsConfig):
     tokens: str = setting(
         "",
         "Column, or key, of the tokens, for token classification: a list, or in a cell of text words with spaces between them, or a list "
-        "as JSON or Python writes it; needs --data.tags.",
+        "as JSON, Python or NumPy writes it; needs --data.tags.",
     )
     tags: str = setting("", "Column, or key, of the tags, one a token, written as the tokens are.")
     tag_names: tuple[str, ...] = setting(
@@ -78,7 +83,9 @@ class TaggedTableSource(QuestionTableSource):
         builder = TaggedBuilder()
         for number, (path, _) in enumerate(found.files):
             before, file = len(builder), self.open_texts(path)
-            wanted = [_column(file.columns, role, getattr(self.config, role), path) for role in ("tokens", "tags")]
+            wanted = [
+                column_called(file.columns, role, getattr(self.config, role), path) for role in ("tokens", "tags")
+            ]
             for line, cells in file.rows(wanted):
                 where = f"{path}:{line}: --data"
                 tokens = [str(part) for part in _list(cells[0], f"{where}.tokens={wanted[0]}")]
@@ -112,7 +119,7 @@ class TaggedTableSource(QuestionTableSource):
         return [names[int(tag)] for tag in tags]
 
 
-def _column(columns: Sequence[str], role: str, name: str, path: Path) -> str:
+def column_called(columns: Sequence[str], role: str, name: str, path: Path) -> str:
     """Returns a column by its name, or by its number from 1."""
     if name not in columns and name.isdecimal() and 1 <= int(name) <= len(columns):
         return columns[int(name) - 1]
@@ -135,8 +142,14 @@ def _list(value: Any, where: str) -> list[str | int]:
 
 
 def _listed(text: str) -> Any:
-    """Returns the list that a text is, as JSON or Python writes it; its words where it is none: a token may be a bracket."""
-    for read in (json.loads, ast.literal_eval):
+    """Returns the list that a text is, as NumPy, JSON or Python writes it; its words where it is none: a token may be a bracket."""
+    for read in (_printed, json.loads, ast.literal_eval):
         with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
             return read(text)
     return text.split()
+
+
+def _printed(text: str) -> list[Any]:
+    if not _PRINTED.fullmatch(text):
+        raise ValueError("has commas, or is no list")
+    return [ast.literal_eval(item) for item in re.findall(_ITEM, text)]

@@ -86,12 +86,14 @@ class _CsvFile:
         self.columns: Sequence[str] = first if headed else [str(number) for number in range(1, len(first) + 1)]
 
     def rows(self, wanted: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-        """Yields line number and wanted cells of each row."""
+        """Yields line number and wanted cells of each row; a header that comes again, of files that were put together, is none."""
         width, places = len(self.columns), [self.columns.index(name) for name in wanted]
         records = iter(self.records)
         if self.headed:
             next(records)
         for line, cells in records:
+            if self.headed and cells == self.first and width > 1:
+                continue
             if len(cells) != width:
                 raise self.records.ragged(line, len(cells), width)
             yield line, [cells[place] for place in places]

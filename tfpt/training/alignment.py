@@ -17,6 +17,13 @@ _WORDS = {
     "tags": "a class for each word",
     "target": "numbers",
 }
+_LABEL_TYPES = {
+    ("label", "labels"): "multi",
+    ("label", "target"): "number",
+    ("labels", "target"): "number",
+    ("target", "label"): "class",
+}
+"""What --data.label_type makes of the first feature the second, where `auto` did not."""
 _FEATURE = {"single": "label", "multi": "labels", "values": "target"}
 
 
@@ -36,9 +43,12 @@ def aligned(source: DataSource, state: Mapping[str, Any], *, data: str) -> DataS
     wanted = _FEATURE.get(state.get("labels", ""), "")
     if wanted and wanted not in there:
         found = f"holds {_WORDS[there[0]]}" if there else "has no labels"
-        raise UserError(
-            f"--data={data} {found}, and the model answers {_WORDS[wanted]}; `tfpt predict` answers examples without labels."
-        )
+        label_type = _LABEL_TYPES.get((there[0], wanted)) if there else None
+        if label_type and getattr(source.config, "label_type", "") == "auto":
+            way_out = f"--data.label_type={label_type} reads the labels so"
+        else:
+            way_out = "`tfpt predict` answers examples without labels"
+        raise UserError(f"--data={data} {found}, and the model answers {_WORDS[wanted]}; {way_out}.")
     if "mean" in state:
         count = _numbers(source)
         if count != len(state["mean"]):
@@ -128,12 +138,12 @@ def _matched(own: Sequence[str], classes: Sequence[str]) -> tuple[list[int], str
     Raises:
         UserError: the model does not know one of them.
     """
-    known = {name: k for k, name in enumerate(classes)}
-    known |= {str(int(float(name))): k for name, k in known.items() if _whole(name)}
-    found = [known.get(str(int(float(name))) if _whole(name) else name, known.get(name, -1)) for name in own]
+    exact = {name: k for k, name in enumerate(classes)}
+    numbers = {_number(name): k for name, k in exact.items() if _whole(name)}
+    found = [exact.get(name, numbers.get(_number(name), -1) if _whole(name) else -1) for name in own]
     if -1 not in found:
         return found, ""
-    if all(
+    if "0" in own and all(  # without a 0 they may be counted from 1
         number == -1 and name.isdecimal() and int(name) < len(classes) for name, number in zip(own, found, strict=True)
     ):
         pairs = _in_words([f"{name} is {classes[int(name)]}" for name in own])
@@ -149,6 +159,11 @@ def _matched(own: Sequence[str], classes: Sequence[str]) -> tuple[list[int], str
 
 def _whole(name: str) -> bool:
     return bool(re.fullmatch(r"-?[0-9]+(\.0+)?", name))
+
+
+def _number(name: str) -> str:
+    """Returns a whole number as it is usually written: 1 for 01 and 1.0."""
+    return str(int(name.partition(".")[0]))
 
 
 def _counted(classes: Sequence[str]) -> bool:

@@ -21,6 +21,8 @@ STATE_FILE = "state.txt"
 """A line of JSON and a line with its SHA-256."""
 _STEPS = "step"
 """The series that a run goes on from."""
+BEST = "best"
+"""The series of the weights that were the best so far."""
 _AGAIN = "-again"
 """Behind the name of a moment that is saved a second time: the state that is there stays until the new one is whole."""
 _HIDDEN = ".partial-"
@@ -88,7 +90,7 @@ class Checkpoints:
         _sync(self.folder)
         for old in {*places} - {final}:
             self._remove(old)
-        for old in self._all(name)[: -self.keep]:
+        for old in self._superfluous(name):
             self._remove(old)
         if self.remote:
             self.remote.push()
@@ -145,6 +147,16 @@ class Checkpoints:
             folder.rename(hidden)
         shutil.rmtree(hidden, ignore_errors=True)
 
+    def _superfluous(self, name: str) -> list[Path]:
+        """Returns what is not kept of a series: all but the newest, and but the best weights that a checkpoint to go back to names."""
+        needed: set[Path] = set()
+        for folder in self._all(_STEPS) if name == BEST else []:
+            with contextlib.suppress(OSError, ValueError):  # a damaged one is not gone back to
+                state = _values(folder)["state"]
+                if state.get("best"):
+                    needed.update(self._places(name, (state["stage"], state["best"]["total_steps"])))
+        return [folder for folder in self._all(name)[: -self.keep] if folder not in needed]
+
     def _all(self, name: str) -> list[Path]:
         """Returns the folders of a series, the oldest first."""
         moment = f"{name}-??-??????????"
@@ -158,10 +170,7 @@ def read(folder: Path) -> Saved:
         OSError: a file cannot be read.
         ValueError: a file is not what was written.
     """
-    text, _, digest = (folder / STATE_FILE).read_text(encoding="utf-8").partition("\n")
-    if digest != f"{hashlib.sha256(text.encode()).hexdigest()}\n":
-        raise ValueError(f"{STATE_FILE} is not what was written")
-    values = json.loads(text)
+    values = _values(folder)
     for name, digest in values["files"].items():
         if _digest(folder / name) != digest:
             raise ValueError(f"{name} is not what was written")
@@ -172,6 +181,14 @@ def restore(folder: Path, variables: Sequence[tf.Variable]) -> None:
     """Puts a checkpoint's values into variables, given in the order of `Checkpoints.save`."""
     reader = tf.train.Checkpoint(variables=list(variables))
     reader.read(str(folder / "variables")).assert_consumed()
+
+
+def _values(folder: Path) -> dict[str, Any]:
+    text, _, digest = (folder / STATE_FILE).read_text(encoding="utf-8").partition("\n")
+    if digest != f"{hashlib.sha256(text.encode()).hexdigest()}\n":
+        raise ValueError(f"{STATE_FILE} is not what was written")
+    values: dict[str, Any] = json.loads(text)
+    return values
 
 
 def _write(folder: Path, variables: Sequence[tf.Variable], state: dict[str, Any]) -> None:

@@ -47,7 +47,7 @@ def check_same(folder: Path, now: dict[str, Any]) -> None:
     Raises:
         UserError: it says how many examples there were and are.
     """
-    if not any(folder.glob("checkpoints/*-*")):
+    if not any(folder.glob("checkpoints/[!.]*-*")):
         return  # nothing was learned yet, so the data may still be mended
     try:
         before = json.loads((folder / FILE).read_text(encoding="utf-8", errors="surrogateescape"))
@@ -60,7 +60,7 @@ def check_same(folder: Path, now: dict[str, Any]) -> None:
             f"{folder / FILE} is damaged, so what the run has learned from is not known; choose another --output.name."
         ) from error
     if same:
-        changed = "the same examples, with other labels"
+        changed = "the same examples, with other labels, names of classes, or examples that are left out"
     else:
         changed = f"{counts[0]} then, {counts[1]} now" if counts[0] != counts[1] else "the same number of others"
     raise UserError(

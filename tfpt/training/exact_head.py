@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfpt.console import Console
 from tfpt.errors import UserError
 from tfpt.training.cached_features import CachedFeatures
-from tfpt.training.checkpoints import Checkpoints
+from tfpt.training.checkpoints import BEST, Checkpoints
 from tfpt.training.loop import Hooks, Progress, Stage
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -82,7 +82,7 @@ def solve(
         metrics = stage.evaluate(lambda: None, console)
         progress.best = {**metrics, "total_steps": progress.total_steps}
         progress.evaluated = progress.total_steps
-        saver.save(progress.order, [v.value for v in stage.model.variables], {}, name="best")
+        saver.save(progress.order, [v.value for v in stage.model.variables], {}, name=BEST)
         _add_row(stage, progress, hooks, split="validation", values={**metrics, "best": True})
     saver.save(progress.order, stage.variables(), dataclasses.asdict(progress))
     hooks.status(progress)

@@ -33,6 +33,12 @@ class Follower(RunFolder):
         """Leaves the lock to the process that writes."""
         yield
 
+    def is_finished(self) -> bool:
+        """Tells whether the process that writes came to the end of the run."""
+        if self.remote:
+            self.remote.pull()
+        return super().is_finished()
+
     def write_experiment(self, experiment: Experiment) -> None:
         """Writes nothing."""
 

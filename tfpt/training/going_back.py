@@ -64,6 +64,7 @@ def recover(found: BlowUpError, course: Course) -> None:
             f"lower --optim.learning_rate={stage.updates.schedule.peak:g}, or keep --optim.clip_norm above 0."
         )
     checkpoints.restore(saved.folder, stage.variables())
+    course.together.wait()  # all have read it before the first one removes what is not kept
     stage.updates.slow_down(blow_up.RATE_FACTOR)
     back_to = saved.state["step"]
     progress.become(after)

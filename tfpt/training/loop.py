@@ -19,7 +19,7 @@ from tfpt.console import Console
 from tfpt.tasks import Primary
 from tfpt.training import blow_up, checkpoints, flops
 from tfpt.training.blow_up import BlowUpError
-from tfpt.training.checkpoints import Checkpoints
+from tfpt.training.checkpoints import BEST, Checkpoints
 from tfpt.training.going_back import Course, divide, recover
 from tfpt.training.interrupts import Pressed, deferred_interrupts
 from tfpt.training.machine import device_name
@@ -226,7 +226,7 @@ def _evaluate(course: Course, pressed: Pressed) -> bool:
         seconds = time.monotonic() - started
         better = progress.best is None or is_better(metrics, progress.best, stage.primary)
         if better:
-            course.saver.save(progress.order, [v.value for v in stage.model.variables], {}, name="best")
+            course.saver.save(progress.order, [v.value for v in stage.model.variables], {}, name=BEST)
     values = {**metrics, "best": better, "evaluation_seconds": round(seconds, 3)}
     _record(course, split="validation", values=values)
     progress.evaluated = progress.total_steps
@@ -258,7 +258,7 @@ def is_better(metrics: dict[str, Any], best: dict[str, Any], primary: Primary) -
 def _take_best(course: Course) -> None:
     stage, progress = course.stage, course.progress
     if progress.best:
-        saved = course.saver.find((progress.stage, progress.best["total_steps"]), name="best")
+        saved = course.saver.find((progress.stage, progress.best["total_steps"]), name=BEST)
         if saved is None:
             course.console.warn("The checkpoint of the best weights is damaged; the stage's last weights are used.")
         else:
