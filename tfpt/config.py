@@ -98,7 +98,9 @@ class Input:
         "For a first try: keep so many examples in all, of each split and class its share, the same ones each time; 0: all.",
     )
     examples_per_class: int = setting(
-        0, "Keep this many training examples of each class; 0: all. Validation and test stay whole."
+        0,
+        "Keep this many training examples of each class, where examples have one class, else so many in all; 0: all. Validation and test stay "
+        "whole.",
     )
     examples_seed: int = setting(0, "Another number keeps other examples.")
     sampling: str = setting(

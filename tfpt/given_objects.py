@@ -13,7 +13,7 @@ def identified(component: Component) -> Component:
     """Returns a component with a digest of what its object holds behind the class: `object:GivenFrames@1a2b3c4d`.
 
     A run is then not taken for that of another object of the class. The digest is of settings and argument, of a source's contents,
-    labels and splits in any order, and of a Keras model's weights. One that was chosen by name, or holds nothing of this, stays as it
+    labels and splits in any order, and of a Keras model's layers and weights. One that was chosen by name, or holds nothing of this, stays as it
     is; one that has a digest already gets it anew.
     """
     given = component.instance

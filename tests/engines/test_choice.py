@@ -110,6 +110,19 @@ def test_bfloat16_is_not_chosen_where_it_changes_features_or_hardly_pays(choose)
     assert found.precision == "float32"
 
 
+def test_remembered_bfloat16_must_suit_these_weights_and_data(choose):
+    engines = {"tensorflow": engine(0.02), "fast": engine(0.01, rounded=(0.001, 1e-3))}
+    assert choose(precision="auto", **engines)[0].precision == "bfloat16"
+    found, said = choose(precision="auto", tensorflow=engine(0.02), fast=engine(0.01, rounded=(0.001, 0.3)))
+    assert (found.name, found.precision) == ("fast", "float32")
+    assert "not used" in said
+
+
+def test_bfloat16_of_an_engine_whose_float32_is_wrong_is_not_used(choose):
+    found, _ = choose(precision="auto", tensorflow=engine(0.02), wrong=engine(0.01, off=0.01, rounded=(0.001, 0.0)))
+    assert (found.name, found.precision) == ("tensorflow", "float32")
+
+
 def test_an_engine_that_is_asked_for_may_still_choose_its_precision(choose):
     found, _ = choose(wanted="fast", precision="auto", tensorflow=engine(), fast=engine(0.01, rounded=(0.001, 1e-3)))
     assert (found.name, found.precision) == ("fast", "bfloat16")

@@ -134,36 +134,7 @@ def test_the_same_order_again_replaces(tmp_path, console):
     assert list(tmp_path.iterdir()) == []
 
 
-class Killed(BaseException):
-    """What nothing after it can be done."""
-
-
-@pytest.fixture
-def killed(monkeypatch):
-    """`killed(call, at=k)` ends `call` before the k-th thing that it does to the disk; tells whether it came so far."""
-
-    def run(call, *, at):
-        left = [at]
-
-        def mortal(plain):
-            def done(*arguments, **named):
-                left[0] -= 1
-                if left[0] < 0:
-                    raise Killed
-                return plain(*arguments, **named)
-
-            return done
-
-        with monkeypatch.context() as patch:
-            for owner, name in ((Path, "rename"), (checkpoints.shutil, "rmtree"), (checkpoints, "_sync")):
-                patch.setattr(owner, name, mortal(getattr(owner, name)))
-            try:
-                call()
-            except Killed:
-                return True
-        return False
-
-    return run
+TO_THE_DISK = ((Path, "rename"), (checkpoints.shutil, "rmtree"), (checkpoints, "_sync"))
 
 
 @pytest.mark.parametrize("order", [(0, 5), (0, 6)])
@@ -172,7 +143,7 @@ def test_with_one_checkpoint_kept_there_is_a_whole_one_at_every_moment(tmp_path,
     while True:
         saver = Checkpoints(tmp_path / str(at), keep=1)
         saved_at(saver, 5)
-        again = killed(lambda saver=saver: save_again(saver, order=order), at=at)
+        again = killed(lambda saver=saver: save_again(saver, order=order), at=at, before=TO_THE_DISK)
         found = Checkpoints(saver.folder, keep=1).latest(console=console)
         assert (found.state, restored(found)) in (({"at": 5}, 5.0), ({"at": "again"}, -1.0)), at
         saver.forget_after((found.state["at"] == "again" and order) or (0, 5))

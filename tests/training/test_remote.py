@@ -124,36 +124,18 @@ def test_what_is_gone_is_removed_there(store, sent):
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_with_one_checkpoint_kept_there_is_a_whole_one_on_the_store_at_every_moment(store, monkeypatch, again):
+def test_with_one_checkpoint_kept_there_is_a_whole_one_on_the_store_at_every_moment(store, killed, again):
     """The process dies before the k-th thing that it does to the store."""
 
-    class Killed(BaseException):
-        pass
-
+    to_the_store = [(gfile, name) for name in ("copy", "rename", "remove", "rmtree")]
     for k in range(99):
         here = Remote(f"{store.url}-{again}-{k}")
         saver = Checkpoints(here.copy / "checkpoints", keep=1, remote=here)
         saver.save((0, 1), [tf.Variable(1.0)], {"at": 1})
-        with monkeypatch.context() as patch:
-            left = [k]
-
-            def mortal(plain, left=left):
-                def done(*arguments, **named):
-                    left[0] -= 1
-                    if left[0] < 0:
-                        raise Killed
-                    return plain(*arguments, **named)
-
-                return done
-
-            for name in ("copy", "rename", "remove", "rmtree"):
-                patch.setattr(gfile, name, mortal(getattr(gfile, name)))
-            try:
-                saver.save((0, 1 if again else 2), [tf.Variable(2.0)], {"at": 2})
-            except Killed:
-                ended = False
-            else:
-                ended = True
+        order = (0, 1 if again else 2)
+        ended = not killed(
+            lambda saver=saver, order=order: saver.save(order, [tf.Variable(2.0)], {"at": 2}), at=k, before=to_the_store
+        )
         far = Remote(here.url, worker=1)
         far.pull()
         found = Checkpoints(far.copy / "checkpoints", keep=1).latest(console=Console(quiet=True))
