@@ -1,6 +1,7 @@
 """Data and runs that several test files share."""
 
 import gc
+import signal
 import sys
 from pathlib import Path
 
@@ -21,6 +22,13 @@ LONGEST = (
     "survival/test_kills.py", "tasks/test_text_tasks_end_to_end.py", "test_outside_components.py", "test_quickstart.py",
     "training/test_remote.py",
 )  # fmt: skip
+
+
+def pytest_configure():
+    """Gives this process, and so those it starts, the usual answers to signals: nohup and CI systems hand down others."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items):

@@ -51,6 +51,21 @@ def test_an_engine_computes_what_tensorflow_does(name, graph):
             np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_openvino_has_one_core_a_process(graph, monkeypatch):
+    """A Core that goes away unloads the plugin's library, now and then while one of its threads is in it."""
+    import openvino
+
+    from tfpt.engines import openvino as ours
+
+    made = []
+    monkeypatch.setattr(openvino, "Core", lambda core=openvino.Core: made.append(core()) or made[-1])
+    ours._core.cache_clear()
+    for _ in range(2):
+        ours.Openvino.precisions()
+        ours.Openvino().compile(graph[1], precision="float32", threads=1)
+    assert len(made) == 1
+
+
 def test_openvino_computes_in_bfloat16_and_tensorflow_refuses(graph):
     _, frozen = graph
     exact = registry.find("engine", "openvino")().compile(frozen, precision="float32", threads=1)(batch(3))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfpt.errors import UserError
 from tfpt.training.run_folder import RunFolder
 
 TIMING = ("seconds", "examples_per_second", "evaluation_seconds")
@@ -86,6 +87,12 @@ def test_ctrl_c_then_again_ends_bit_equal(whole, fit, pictures, tmp_path, monkey
         folder = RunFolder(tmp_path / "run")
         assert folder.status()["state"] == "interrupted"
         assert folder.history()[-1]["total_steps"] == moment
+        if moment == 3:
+            began_with = folder.read_json("weights.json")
+            folder.write_json("weights.json", {"trunk": "of an earlier file"})
+            with pytest.raises(UserError, match=r"began with other weights \(trunk\): what --backbone or"):
+                fit(tmp_path, **settings)
+            folder.write_json("weights.json", began_with)
         if moment == steps["head"] + 7:
             abandon(folder.path / "checkpoints")
     assert_same_end(fit(tmp_path, **settings), whole)

@@ -1,5 +1,6 @@
 """OpenVINO, on a CPU."""
 
+import functools
 import importlib.metadata
 import queue
 import tempfile
@@ -29,21 +30,17 @@ class Openvino(Engine):
     def precisions(cls) -> tuple[str, ...]:
         """Returns also bfloat16 where the CPU has instructions for it."""
         try:
-            import openvino
-
-            able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+            able = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         except Exception:  # an installation that is broken says so when it compiles, and another engine runs
             return ("float32",)
         return ("float32", "bfloat16") if "BF16" in able else ("float32",)
 
     def compile(self, graph: Any, *, precision: str, threads: int, at_a_time: int = 1) -> Run:
         """Returns the graph, compiled for the CPU."""
-        import openvino
-
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "graph.pb"
             path.write_bytes(graph.graph.as_graph_def().SerializeToString())
-            model = openvino.Core().read_model(path)
+            model = _core().read_model(path)
         options = {
             "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
             "INFERENCE_NUM_THREADS": threads,
@@ -54,7 +51,7 @@ class Openvino(Engine):
             # A thread a batch: threads that wait for each other stand still when decoding takes one's core (184 pictures a
             # second on 2 cores; else 92 or 182, by chance).
             options["NUM_STREAMS"] = min(threads, at_a_time)
-        compiled = openvino.Core().compile_model(model, "CPU", options)
+        compiled = _core().compile_model(model, "CPU", options)
         # The reader sorts by nothing in particular, and it gives one port all the names of tensors that are equal.
         places = [self._place(compiled.inputs, tensor.name) for tensor in graph.inputs]
         outputs = [compiled.outputs[self._place(compiled.outputs, tensor.name)] for tensor in graph.outputs]
@@ -79,3 +76,15 @@ class Openvino(Engine):
     @staticmethod
     def _place(ports: Any, name: str) -> int:
         return next(k for k, port in enumerate(ports) if name in port.names)
+
+
+@functools.cache
+def _core() -> Any:
+    """Returns the one Core of this process.
+
+    It keeps the CPU plugin's library loaded: a Core that goes away unloads it, at times under a thread of OpenVINO's own
+    (https://github.com/nnstreamer/nnstreamer/issues/5018), which ends the process with a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()

@@ -81,6 +81,7 @@ def train(setting: Setting, folder: RunFolder, *, console: Console) -> Trained:
     with together.scope():
         assembly = _assemble(setting, precision)
         began_with = weights_record.describe(assembly, head=setting.head, init_from=experiment.train.init_from)
+        weights_record.check_same(folder.path, began_with)
         folder.write_json(weights_record.FILE, began_with)
         timings["load backbone"] = time.monotonic() - started
         for backbone in setting.backbones.values():

@@ -1,12 +1,15 @@
-"""weights.json: digests of the weights that a run began with, so that a later run can be told to have had the same."""
+"""weights.json: digests of the weights that a run began with, and whether it goes on, or is repeated, with the same."""
 
 import hashlib
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfpt.backbones import CheckpointHead
+from tfpt.errors import UserError
 from tfpt.training.assembly import Assembly
 from tfpt.training.init_from import open_weights
 
@@ -31,6 +34,27 @@ def describe(assembly: Assembly, *, head: CheckpointHead | None = None, init_fro
         weights = open_weights(init_from)
         found["train.init_from"] = _digest(weights.read(name) for name in sorted(weights.shapes))
     return found
+
+
+def check_same(folder: Path, now: Mapping[str, str]) -> None:
+    """Refuses to go on with a run in this folder that began with other weights and has learned from them.
+
+    Raises:
+        UserError: it says what other weights belong to.
+    """
+    if not any(folder.glob("checkpoints/[!.]*-*")):
+        return
+    try:
+        before: dict[str, str] = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # an older run has none
+        return
+    changed = [name for name, digest in now.items() if before.get(name, digest) != digest]
+    if changed:
+        raise UserError(
+            f"--output.run_dir={folder} holds a run that began with other weights ({', '.join(changed)}): what --backbone or "
+            "--train.init_from reads has changed since; bring it back, choose another --output.name, or start anew with "
+            "--output.if_exists=new."
+        )
 
 
 def _digest(arrays: Iterable[Any]) -> str:
