@@ -23,10 +23,10 @@ test: check
 	$(BIN)/python -m pytest -m "not slow and not browser" -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 test-slow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=0
 
 test-survival: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/survival -m slow
+	$(BIN)/python -m pytest tests/survival -m slow -o faulthandler_timeout=0
 	$(BIN)/python tests/survival/soak.py --runs=100 --folder=$${TMPDIR:-/tmp}/tfpt-soak
 
 test-browser: $(VENV)/.installed-dev
@@ -41,7 +41,7 @@ benchmark: $(VENV)/.installed-dev $(PEERS)/.installed
 	$(BIN)/python benchmarks/frozen.py --pictures=$(PICTURES) --epochs=10 --unfreeze=last:2
 	$(BIN)/python benchmarks/heads.py --pictures=$(PICTURES)
 	$(BIN)/python benchmarks/lite0_vs_torch.py --peer_python=$(PEERS)/bin/python
-	$(BIN)/python benchmarks/text_vs_transformers.py --data=$(TEXTS) --peer_python=$(PEERS)/bin/python
+	$(if $(TEXTS),$(BIN)/python benchmarks/text_vs_transformers.py --data=$(TEXTS) --peer_python=$(PEERS)/bin/python,@echo "Texts are left out: give TEXTS=folder")
 	$(BIN)/python benchmarks/input_pipeline.py --pictures=$(PICTURES) --peer_python=$(PEERS)/bin/python
 	$(BIN)/python benchmarks/growth.py --count=10000
 	$(BIN)/python benchmarks/loop_cost.py

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tfpt import app, config
-from tfpt.errors import GateError, UserError
+from tfpt.errors import GateError, OutsideError, UserError
 
 OPTIONS = {
     "program": "train",
@@ -41,6 +41,7 @@ def failing(error):
     ("error", "code", "sentence"),
     [
         (UserError("--x=1 is not 2."), 2, "tfpt: --x=1 is not 2.\n"),
+        (OutsideError("the disk is full."), 1, "tfpt: the disk is full.\n"),
         (GateError("accuracy is 0.5."), 3, "tfpt: accuracy is 0.5.\n"),
         (KeyboardInterrupt(), 130, "tfpt: interrupted\n"),
         (PermissionError(errno.EACCES, "Permission denied", "runs/x"), 2, "tfpt: runs/x: Permission denied.\n"),

@@ -25,7 +25,7 @@ RANKS = {
 }
 """A room imports from rooms of its own rank and below."""
 GRAMMAR = {"errors", "atomic", "registry", "config", "fields", "flagfile", "foreign_names", "unknown_flag", "record"}
-GRAMMAR |= {"keywords", "programs", "flags", "help_page", "presets", "console", "startup"}
+GRAMMAR |= {"keywords", "programs", "flags", "help_page", "presets", "console", "startup", "cores", "untuned"}
 """The files directly under tfpt/ that every room may use; the others are programs and what programs call."""
 NO_TENSORFLOW = ("data", "backbones", "tasks", "preprocessors", "augment")
 HEAVY = {"tensorflow", "keras", "tensorflow_hub", "keras_hub", "sklearn", "matplotlib"}

@@ -153,6 +153,14 @@ def test_the_first_workers_word_counts_most(monkeypatch, first, found):
     assert launch._first_end(workers) == found
 
 
+@pytest.mark.parametrize("value", ["new", "fail"])
+def test_what_would_not_go_on_is_refused(value, capsys):
+    with pytest.raises(SystemExit) as end:
+        launch.main(["--launch.workers=2", "--", "train", f"--output.if_exists={value}"])
+    assert end.value.code == 2
+    assert f"--output.if_exists={value}: workers that are started again go on" in capsys.readouterr().err
+
+
 def test_only_training_is_launched(capsys):
     with pytest.raises(SystemExit) as end:
         launch.main(["--launch.workers=2", "--", "evaluate"])

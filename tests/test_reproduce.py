@@ -143,4 +143,5 @@ def test_a_finished_run_is_never_taken_for_the_run_again(tmp_path):
 def test_what_an_older_record_does_not_hold_is_no_difference():
     now = {"trunk": "a" * 64, "task.head": "b" * 64}
     assert weights_differences({"trunk": "a" * 64}, now) == []
+    assert weights_differences({"trunk": "a" * 64, "machine": "one"}, {**now, "machine": "another"}) == []
     assert len(weights_differences({"trunk": "a" * 64, "task.head": "c" * 64}, now)) == 1

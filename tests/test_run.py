@@ -230,6 +230,18 @@ def test_too_many_bad_files_stop_the_run_and_few_are_left_out(fit, pictures, tmp
     assert run.metrics["failed"] == ["blue/4.png", "red/3.png"]
 
 
+def test_what_could_not_be_decoded_is_known_to_whoever_goes_on(fit, pictures, tmp_path):
+    shutil.copytree(pictures, tmp_path / "data")
+    settings = {"data": f"folder:{tmp_path / 'data'}", "max_bad_fraction": 0.2, "epochs": 0, "publish": False}
+    names = [f"red/{k}.png" for k in range(4)]  # some of them to learn from: these are not read again
+    for name in names:
+        (tmp_path / "data" / name).write_bytes(f"no picture: {name}".encode())
+    assert fit(tmp_path, **settings).metrics["failed"] == names
+    RunFolder(tmp_path / "run").write_status("running")  # as if it had been killed when it had just been trained
+    (tmp_path / "run" / "metrics.json").unlink()
+    assert fit(tmp_path, **settings).metrics["failed"] == names
+
+
 def test_a_run_is_loaded_from_its_folder(trained, tmp_path):
     run = tfpt.load(trained.folder)
     assert (run.metrics, run.history, run.model_folder) == (trained.metrics, trained.history, trained.model_folder)

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TextIO
 
 from tfpt import flags
+from tfpt.atomic import FULL
 from tfpt.console import Console
-from tfpt.errors import GateError, Preempted, UserError
+from tfpt.errors import GateError, OutsideError, Preempted, UserError
 from tfpt.help_page import help_page
 from tfpt.startup import quiet_import, start_tensorflow
 
@@ -23,7 +24,6 @@ DONE, FAILED, MISTAKE, GATE, PREEMPTED, STOPPED = 0, 1, 2, 3, 75, 130
 """Exit codes; 75 is EX_TEMPFAIL, what a batch system takes for "start me again"."""
 
 _USERS_FOLDER = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR)
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def run(
@@ -96,6 +96,7 @@ def run(
 
 
 def _preempted(number: int, frame: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # machines send it twice, and what it began should come to its end
     raise Preempted
 
 
@@ -142,10 +143,11 @@ def _report(error: BaseException, console: Console, *, debug: bool) -> int:
     if isinstance(error, KeyboardInterrupt):
         return _say("interrupted", STOPPED)
     if isinstance(error, UserError):
-        return _say(str(error), GATE if isinstance(error, GateError) else MISTAKE)
-    if isinstance(error, OSError) and error.errno in _USERS_FOLDER + _FULL:
+        codes = {GateError: GATE, OutsideError: FAILED}
+        return _say(str(error), next((code for kind, code in codes.items() if isinstance(error, kind)), MISTAKE))
+    if isinstance(error, OSError) and error.errno in _USERS_FOLDER + FULL:
         where = f"{error.filename}: " if error.filename else ""
-        return _say(f"{where}{error.strerror}.", FAILED if error.errno in _FULL else MISTAKE)
+        return _say(f"{where}{error.strerror}.", FAILED if error.errno in FULL else MISTAKE)
     if any(
         os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     ):  # as TensorFlow words it

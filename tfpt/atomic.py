@@ -1,13 +1,17 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import errno
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from tfpt.errors import UserError
+from tfpt.errors import OutsideError, UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a disk says that has no room, or fails."""
 
 
 @contextlib.contextmanager
@@ -20,6 +24,7 @@ def atomic_text(path: str | Path, *, errors: str = "strict") -> Iterator[TextIO]
 
     Raises:
         UserError: the file cannot be written.
+        OutsideError: there is no room for it.
     """
     path = Path(path)
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
@@ -30,7 +35,8 @@ def atomic_text(path: str | Path, *, errors: str = "strict") -> Iterator[TextIO]
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise UserError(
+        kind = OutsideError if error.errno in FULL else UserError
+        raise kind(
             f"{path} cannot be written: {error.strerror or error}; check that the folder exists, that it is yours to "
             "write to and that the disk has room."
         ) from error

@@ -7,6 +7,7 @@ from its last checkpoint each time.
 import contextlib
 import dataclasses
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -66,6 +67,9 @@ def _launch(parsed: flags.Parsed, console: Console) -> int:
         raise UserError(
             "tfpt launch starts `tfpt train`: write tfpt launch --launch.workers=2 -- train --flagfile=FILE."
         )
+    for argument in parsed.paths[1:]:
+        if re.fullmatch(r"--output\.if_exists=(new|fail)", argument):
+            raise UserError(f"{argument}: workers that are started again go on with their run; leave it out.")
     for number in (signal.SIGHUP, signal.SIGQUIT):  # a closed terminal and Ctrl-\ do not reach the workers' own groups
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, signal.getsignal(signal.SIGTERM))

@@ -112,7 +112,7 @@ def weights_differences(then: Mapping[str, str], now: Mapping[str, str]) -> list
     return [
         f"weights of {name}: {then.get(name, 'not recorded')[:12]} then, {now.get(name, 'none')[:12]} now"
         for name in then or now  # an older record does not hold all that there is now
-        if then.get(name) != now.get(name)
+        if name != "machine" and then.get(name) != now.get(name)
     ]
 
 

@@ -1,6 +1,7 @@
 """One experiment from beginning to end: train, measure, prove, publish, report."""
 
 import builtins
+import contextlib
 import dataclasses
 import functools
 import os
@@ -264,11 +265,14 @@ def _go(
             with no_retracing_notices():
                 return _run(setting, folder, console, adapt)
         except KeyboardInterrupt:
-            folder.write_status("interrupted")
-            console.say("Interrupted; the same command goes on from here.")
+            with contextlib.suppress(UserError):  # of a full disk: what is told is that it was interrupted
+                folder.write_status("interrupted")
+            anew = ", but with --output.if_exists=resume" if experiment.output.if_exists != "resume" else ""
+            console.say(f"Interrupted; the same command{anew} goes on from here.")
             raise
         except BaseException as error:
-            folder.write_status("failed", reason=str(error))
+            with contextlib.suppress(UserError):
+                folder.write_status("failed", reason=str(error))
             raise
         finally:
             folder.close()

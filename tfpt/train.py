@@ -37,7 +37,7 @@ def _train(parsed: flags.Parsed, console: Console) -> None:
 
     done = run.fit_experiment(parsed.experiment, console=console, offline=parsed.offline)
     run.tell(done, console)
-    if parsed.json:
+    if parsed.json and done.metrics:  # of several workers only the first has any
         print(json.dumps(done.metrics, indent=1, ensure_ascii=False))
 
 

@@ -165,6 +165,25 @@ def test_the_pooling_of_a_sentence_encoder(folder):
     assert backbone.preprocessor(Input(max_length=20)).size == 20
 
 
+@pytest.mark.parametrize(
+    ("says", "pooling"), [({"pooling_mode_lasttoken": True, "pooling_mode_cls_token": False}, "last"), ({}, "cls")]
+)
+def test_the_pooling_that_a_sentence_encoder_says(folder, says, pooling):
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(says))
+    assert Hf(str(folder))._pooling == pooling
+
+
+@pytest.mark.parametrize("others", [["max_tokens"], ["cls_token", "mean_tokens"]])
+def test_a_pooling_that_there_is_not_is_said(folder, others):
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({f"pooling_mode_{name}": True for name in others}))
+    with pytest.raises(
+        UserError, match=rf"--backbone.pooling=auto: .*pooling_mode_{others[-1]}.* write cls, mean or last"
+    ):
+        Hf(str(folder)).build(8)
+
+
 def test_groups_hold_each_layer_once(folder):
     backbone = Hf(str(folder))
     network = backbone.build(8)

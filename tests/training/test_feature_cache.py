@@ -300,6 +300,13 @@ def test_what_does_not_fit_into_memory_is_mapped_from_disk(parts, tmp_path, monk
         )
 
 
+def test_what_is_too_large_for_a_graph_is_computed_anew(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(feature_cache, "MOST_WEIGHTS", 10)
+    cache = parts.cache(tmp_path, parts.cuts())
+    assert cache.features(TRAIN, VALIDATION) is None
+    assert "more than the 2 GiB that a frozen graph may have" in cache.console.stream.getvalue()
+
+
 def test_what_fits_nowhere_is_computed_anew(parts, tmp_path, monkeypatch):
     monkeypatch.setattr(feature_cache, "SHARE_OF_MEMORY", 0.0)
     monkeypatch.setattr(FeatureStore, "free", lambda self: 0)

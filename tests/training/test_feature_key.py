@@ -1,3 +1,4 @@
+import importlib
 import subprocess
 import sys
 
@@ -72,6 +73,7 @@ def key(**changed):
         "ops": (),
         "seed": 0,
         "views": 1,
+        "examples": np.array([4, 7]),
         "engine": "tensorflow 2 float32",
     }
     return feature_key(**{**given, **changed})
@@ -91,8 +93,20 @@ def test_the_key_changes_with_everything_that_features_depend_on():
         key(ops=flip),
         key(ops=flip, seed=1),
         key(ops=flip, views=2),
+        key(ops=flip, examples=np.array([5, 8])),
         key(ops=parse("random_crop(pad=2)|flip")),
         key(engine="tensorflow 2 bfloat16"),
     ]
     assert len(set(keys)) == len(keys)
-    assert key() == keys[0] == key(seed=1)  # without augmentation nothing is random
+    assert key() == keys[0] == key(seed=1, examples=np.array([5, 8]))  # without augmentation nothing is random
+
+
+def test_the_key_changes_with_the_code_of_a_preprocessor(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "their_preprocessor.py"
+    file.write_text("from tfpt.preprocessors.image import Image\n\n\nclass Theirs(Image):\n    pass\n")
+    theirs = importlib.import_module("their_preprocessor").Theirs(size=16)
+    before = key(preprocessors=[theirs])
+    assert key(preprocessors=[theirs]) == before
+    file.write_text(file.read_text() + "    # decodes otherwise\n")
+    assert key(preprocessors=[theirs]) != before

@@ -28,6 +28,15 @@ def test_the_first_press_is_told_and_the_second_stops_at_once(capfd):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_second_sigterm_lets_the_first_be_obeyed():
+    reached = []
+    with pytest.raises(Preempted), deferred_interrupts() as pressed:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            reached.append(type(pressed()))
+    assert reached == [Preempted, Preempted]
+
+
 def test_a_press_that_nobody_asked_about_is_not_lost():
     reached = []
     with pytest.raises(KeyboardInterrupt), deferred_interrupts():

@@ -77,11 +77,11 @@ def test_an_address_is_told_from_a_path(path, url):
     assert url_of(path) == url
 
 
-def test_what_makes_a_checkpoint_is_sent_last_and_the_status_after_everything(store, sent):
+def test_what_a_checkpoint_goes_on_with_is_sent_first_what_makes_it_one_last_and_then_the_status(store, sent):
     write(store.copy, status_json="1", log_txt="a", checkpoints__step__state_txt="s", checkpoints__step__zzz="v")
     write(store.copy, **{".lock": "", "checkpoints__.partial-x__v": ""})
     store.push()
-    assert sent == ["checkpoints/step/zzz", "checkpoints/step/state.txt", "log.txt", "status.json"]
+    assert sent == ["log.txt", "checkpoints/step/zzz", "checkpoints/step/state.txt", "status.json"]
     sent.clear()
     store.push()
     assert sent == []

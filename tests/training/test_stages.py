@@ -2,6 +2,7 @@
 
 import io
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tfpt.training.assembly import assemble
 from tfpt.training.fit import train
 from tfpt.training.run_folder import RunFolder
 from tfpt.training.setting import set_up
+from tfpt.training.stages import Training
 
 SMALL = {"image_size": 8, "batch_size": 6, "head_epochs": 1, "epochs": 0, "precision": "float32", "split": (50, 25, 25)}
 
@@ -172,3 +174,11 @@ def test_an_exact_head_needs_all_features_at_once(trained):
     for options in ({"feature_cache": "off"}, {"augment": "toys.toy_shade"}):
         with pytest.raises(UserError, match=r"head_solver=exact needs the features of all examples at once"):
             trained(head_solver="exact", **options)
+
+
+@pytest.mark.parametrize(("varies", "largest_row", "most"), [(True, 100, 64), (False, 100, 1024), (False, 10**6, 64)])
+def test_validation_takes_long_texts_a_few_at_a_time_from_kept_features_too(varies, largest_row, most):
+    lengths = np.full(2000, 512)
+    cached = SimpleNamespace(varies=varies, largest_row=largest_row, evaluation_batches=lambda rows: rows)
+    training = SimpleNamespace(prepared=SimpleNamespace(lengths=lengths), task=None, state=None)
+    assert Training._validation_batches(training, np.arange(2000), cached).shape[1] == most

@@ -1,6 +1,7 @@
 """How a global batch is shared, who decides, and what is refused; `tests/survival` trains with several replicas."""
 
 import contextlib
+import hashlib
 import json
 from types import SimpleNamespace
 
@@ -148,9 +149,55 @@ def test_tf_config_alone_is_enough(clean):
         "TF_CONFIG", json.dumps({"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 1}})
     )
     strategies._auto(workers=(), worker=-1, replicas=0, tpu="")
-    assert made == [None]
+    assert made[0].cluster_spec().as_dict() == {"worker": ["a:1", "b:2"]}
+    assert (made[0].task_type, made[0].task_id) == ("worker", 1)
     clean.setenv("TF_CONFIG", "{")
     assert strategies._cluster_size() == 1
+
+
+@pytest.mark.parametrize(("kind", "index", "place"), [("chief", 0, 0), ("worker", 0, 1), ("worker", 1, 2)])
+def test_the_chief_of_tf_config_is_the_first_worker(clean, kind, index, place):
+    cluster = {"chief": ["a:1"], "worker": ["b:2", "c:3"]}
+    clean.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}}))
+    assert strategies._of_tf_config() == (["a:1", "b:2", "c:3"], place)
+    assert strategies._cluster_size() == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("{", "TF_CONFIG is not"),
+        ('{"cluster": {"worker": ["a:1"]}}', "TF_CONFIG is not"),
+        (
+            '{"cluster": {"worker": ["a:1"], "ps": ["b:2"]}, "task": {"type": "worker", "index": 0}}',
+            "TF_CONFIG names ps",
+        ),
+        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "evaluator", "index": 0}}', "TF_CONFIG names evaluator"),
+        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}', "TF_CONFIG names worker 1"),
+    ],
+)
+def test_a_tf_config_that_is_no_cluster_of_workers_is_refused(clean, given, sentence):
+    clean.setenv("TF_CONFIG", given)
+    with pytest.raises(UserError, match=sentence):
+        strategies._of_tf_config()
+
+
+class Second(Together):
+    """The second of two processes, whose first has found something."""
+
+    def __init__(self, chief):
+        self.workers, self.worker, self.replicas = 2, 1, 2
+        self._chief = chief
+
+    def _total(self, values):
+        return values + tf.constant([self._chief] if values.numpy()[0] == 0 and self._chief else [0.0], tf.float64)
+
+
+def test_processes_that_do_not_have_the_same_do_not_go_on():
+    number = float(int.from_bytes(hashlib.blake2b(b"one", digest_size=4).digest(), "big"))
+    with pytest.raises(UserError, match="not the same"):
+        Second(number).check_alike("another", "not the same")
+    Together(tf.distribute.get_strategy()).check_alike("alone", "not the same")
 
 
 def test_slurm_names_the_cluster(clean):

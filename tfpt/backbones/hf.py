@@ -197,10 +197,14 @@ class Hf(Backbone):
         if self.config.pooling != "auto":
             return self.config.pooling
         pipeline = _folder_tokenizer.read_json(self._folder / "1_Pooling" / "config.json", {})
-        for key, pooling in (("pooling_mode_cls_token", "cls"), ("pooling_mode_mean_tokens", "mean")):
-            if pipeline.get(key):
-                return pooling
-        return self._kind.family.pooling
+        asked = [key for key, value in pipeline.items() if key.startswith("pooling_mode") and value is True]
+        known = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_lasttoken": "last"}
+        if len(asked) > 1 or not known.keys() >= set(asked):
+            raise UserError(
+                f"--backbone.pooling=auto: 1_Pooling/config.json of {self._source} says {' and '.join(asked)}, which tfpt does not have; "
+                "write cls, mean or last."
+            )
+        return known[asked[0]] if asked else self._kind.family.pooling
 
     def _origin(self) -> str:
         from tfpt.weights.hub import commit_of

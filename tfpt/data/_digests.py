@@ -36,7 +36,8 @@ def file_digests(root: bytes, files: Sequence[bytes], *, cache: Path, threads: i
         path = os.path.join(root, file)  # noqa: PTH118 - pathlib takes no bytes
         try:
             status = os.stat(path)  # noqa: PTH116 - before reading: a change meanwhile is seen the next time
-            size, changed = status.st_size, status.st_mtime_ns
+            # The time of its last change of any kind: copying may give a file back an old time of its content.
+            size, changed = status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
             old = known.get(file.decode("latin-1"))
             if old and old[:2] == [size, changed]:
                 return size, changed, old[2]

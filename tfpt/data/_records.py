@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfpt.data._record_file import AROUND, record_at
 from tfpt.errors import UserError
+from tfpt.untuned import untuned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,7 +106,7 @@ def _contents(stretch: Stretch) -> Iterator[tuple[int, bytes]]:
                     f"{stretch.file} is compressed, so no record can be found in it; unpack it with gunzip."
                 )
         end = stretch.skip + stretch.take if stretch.take >= 0 else None
-        for number, content in enumerate(tf.data.TFRecordDataset(stretch.file).as_numpy_iterator()):
+        for number, content in enumerate(untuned(tf.data.TFRecordDataset(stretch.file)).as_numpy_iterator()):
             if end is not None and number >= end:
                 return
             if number >= stretch.skip:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import platform
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import numpy as np
 from tfpt import registry
 from tfpt.atomic import atomic_text
 from tfpt.console import Console
+from tfpt.cores import cores
 from tfpt.engines import Engine, Run
 from tfpt.errors import UserError
 
@@ -127,7 +127,7 @@ def choose(
             raise _cannot_run(wanted, name, error) from error
         return chosen(name, precise, run, threads=threads, why="" if wanted == "auto" else "as asked")
     known = _load(memory)
-    machine = " ".join([key, _machine(), str(threads or os.cpu_count()), *(label(*way) for way in possible)])
+    machine = " ".join([key, machine_name(), str(threads or cores()), *(label(*way) for way in possible)])
     before = known.get(machine, {})
     if (before.get("engine"), before.get("precision")) in possible:
         name, precise = before["engine"], before["precision"]
@@ -189,7 +189,7 @@ def ways(wanted: str, *, precision: str) -> list[tuple[str, str]]:
 def compiled(graph: Any, name: str, precision: str, *, threads: int) -> Run:
     """Returns a graph on an engine for batches side by side; `threads` as in `choose`."""
     run: Run = registry.find("engine", name)().compile(
-        graph, precision=precision, threads=threads or os.cpu_count() or 1, at_a_time=at_a_time(threads)
+        graph, precision=precision, threads=threads or cores(), at_a_time=at_a_time(threads)
     )
     return run
 
@@ -200,7 +200,7 @@ def at_a_time(threads: int) -> int:
 
     if tf.config.list_physical_devices("GPU"):
         return 1
-    return min((threads or os.cpu_count() or 1) + 1, MOST_AT_A_TIME)
+    return min((threads or cores()) + 1, MOST_AT_A_TIME)
 
 
 def chosen(name: str, precision: str, run: Run, *, threads: int, why: str = "") -> Choice:
@@ -273,13 +273,14 @@ def _told(rates: dict[str, float]) -> str:
     return ", ".join(f"{name} {rate:,.0f} examples/s" for name, rate in sorted(rates.items(), key=lambda r: -r[1]))
 
 
-def _machine() -> str:
+def machine_name() -> str:
+    """Returns the CPU, by architecture, model and cores that may be used."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines()
         model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         model = platform.processor()
-    return f"{platform.machine()} {model} {os.cpu_count()}"
+    return f"{platform.machine()} {model} {cores()}"
 
 
 def _load(memory: Path) -> dict[str, Any]:

@@ -9,6 +9,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from tfpt.cores import cores
+
 PACKAGES = ("tfpt", "tensorflow", "keras", "numpy")
 
 
@@ -29,7 +31,7 @@ def environment() -> dict[str, str]:
     found |= {
         "os": platform.platform(),
         "cpu": _cpu(),
-        "cores": str(_cores()),
+        "cores": str(cores()),
         "memory": f"{_memory() / 2**30:.1f} GiB",
         "gpu": _gpus(),
         "git": _commit(),
@@ -53,10 +55,6 @@ def peak_memory() -> int:
 def _cpu() -> str:
     found = re.search(r"^model name\s*:\s*(.+)$", _text("/proc/cpuinfo"), re.MULTILINE)
     return found[1].strip() if found else platform.processor() or platform.machine()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _memory() -> int:

@@ -1,6 +1,5 @@
 """Evaluates an exported model on data: its own test split, or anything new with the same classes."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from tfpt.config import Input
 from tfpt.console import Console
+from tfpt.cores import cores
 from tfpt.data import DataSource
 from tfpt.errors import UserError
 from tfpt.evaluation import measure
@@ -59,7 +59,7 @@ def evaluate(
         examples = getattr(split(index, source.digests(), input_options, classes=source.info().classes), part)
     if not len(examples):
         raise UserError(f"--evaluate.split={part}: there are no such examples in {data}.")
-    prepared = Prepared(source, distinct(servable.preprocessors), threads=os.cpu_count() or 1)
+    prepared = Prepared(source, distinct(servable.preprocessors), threads=cores())
     scores = score(servable, prepared, examples, console=console, what=f"Evaluating {data}")
     failed = sorted(index.names[k] for k in prepared.failed)
     if len(failed) > input_options.max_bad_fraction * len(examples):

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from tfpt.data import DataSource
+from tfpt.untuned import untuned
 
 
 def originals(source: DataSource, examples: np.ndarray, features: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -19,7 +20,8 @@ def originals(source: DataSource, examples: np.ndarray, features: Sequence[str])
     import tensorflow as tf
 
     rows = tf.data.Dataset.from_tensor_slices(np.asarray(examples, np.int64))
-    for row in rows.map(lambda k: {name: source.example(k)[name] for name in features}).as_numpy_iterator():
+    rows = rows.map(lambda k: {name: source.example(k)[name] for name in features})
+    for row in untuned(rows).as_numpy_iterator():
         yield {
             name: value.decode("utf-8", "replace") if isinstance(value, bytes) else value for name, value in row.items()
         }

@@ -12,8 +12,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfpt.layers.self_attention import fits, self_attention
-
 
 def make_lean(network: keras.Model) -> None:
     """Changes how layers of a network compute; their weights, settings and class stay as they are.
@@ -32,8 +30,6 @@ def make_lean(network: keras.Model) -> None:
             layer.call = _layer_normalization(layer)
         elif type(layer) is keras.layers.Dropout and layer.noise_shape is None:
             layer.call = _dropout(layer)
-        elif type(layer) is keras.layers.MultiHeadAttention and fits(layer):
-            layer.call = self_attention(layer)
 
 
 def gelu(x: tf.Tensor) -> tf.Tensor:

@@ -21,7 +21,9 @@ def main(bundle: str, folder: str, batch_size: str, result: str, *libraries: str
     serve = tf.saved_model.load(bundle).signatures["serving_default"]
     raw = {f.stem: tf.data.TFRecordDataset(str(f)) for f in sorted(pathlib.Path(folder).glob("*.tfrecord"))}
     answers = {}
-    for number, batch in enumerate(tf.data.Dataset.zip(raw).batch(int(batch_size))):
+    options = tf.data.Options()
+    options.autotune.enabled = False  # it would make the end wait for its tuner
+    for number, batch in enumerate(tf.data.Dataset.zip(raw).batch(int(batch_size)).with_options(options)):
         for name, value in serve(**batch).items():
             array = value.numpy()
             answers[f"{number}/{name}"] = array.astype("S") if array.dtype == object else array

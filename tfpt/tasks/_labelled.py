@@ -13,6 +13,7 @@ from tfpt.tasks._label_kind import LOWER_IS_BETTER, LabelKind
 from tfpt.tasks._multi_label import MultiLabel
 from tfpt.tasks._single_label import SingleLabel
 from tfpt.tasks._values import Values
+from tfpt.untuned import untuned
 
 if TYPE_CHECKING:
     import keras
@@ -216,4 +217,4 @@ def _training_values(source: "DataSource", train: "np.ndarray", feature: str) ->
         return labels[train]
     # What else an example holds, such as a picture, is not read: TensorFlow leaves out what nobody asks for.
     values = tf.data.Dataset.from_tensor_slices(train).map(lambda k: source.example(k)[feature]).ignore_errors()
-    return np.concatenate([part.numpy() for part in values.batch(4096)])
+    return np.concatenate([part.numpy() for part in untuned(values.batch(4096))])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tfpt.config import check, setting
 from tfpt.errors import UserError
 from tfpt.tasks import Primary, State, Task, Tensors
+from tfpt.untuned import untuned
 
 if TYPE_CHECKING:
     import keras
@@ -251,7 +252,7 @@ def _has_unanswerable(source: "DataSource", examples: "np.ndarray") -> bool:
     import tensorflow as tf
 
     starts = tf.data.Dataset.from_tensor_slices(examples).map(lambda k: source.example(k)["answer_start"])
-    return any((start < 0).any() for start in starts.batch(1024).as_numpy_iterator())
+    return any((start < 0).any() for start in untuned(starts.batch(1024)).as_numpy_iterator())
 
 
 def _best_threshold(statistics: Mapping[str, "np.ndarray"]) -> float:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Mapping
 
 import keras
+import tensorflow as tf
 
 from tfpt.backbones import Backbone
 from tfpt.errors import UserError
@@ -67,7 +68,10 @@ def _names(trunk: str, *, several: bool) -> dict[str, str]:
 def _trunk(backbone: Backbone, preprocessor: Preprocessor, task: Task, precision: str, **names: str) -> Trunk:
     with _policy(_POLICIES[precision]):
         network = backbone.build(preprocessor.size)
-    make_lean(network)
+    if not tf.config.list_physical_devices(
+        "GPU"
+    ):  # it was measured on CPUs; GPUs have kernels of their own for these layers
+        make_lean(network)
     missing = [endpoint for endpoint in task.endpoints if endpoint not in network.output]
     if missing:
         raise UserError(

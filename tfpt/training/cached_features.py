@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfpt.training.feature_rows import Rows
 from tfpt.training.pipeline import planned_rows
+from tfpt.untuned import untuned
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,28 +57,40 @@ class Kept:
         with tf.device("CPU:0"):
             slots = tf.constant(self.slots)
         if not mapped:
-            return (
-                planned_rows(rows, width)
-                .map(tf.autograph.experimental.do_not_convert(lambda epoch, row: batch((epoch, row), ())))
-                .prefetch(2)
-            )
+            found = planned_rows(rows, width)
+            plain = tf.autograph.experimental.do_not_convert(lambda epoch, row: batch((epoch, row), ()))
+            return untuned(found.map(plain).prefetch(2))
         planned = tf.data.Dataset.from_generator(read, output_signature=(own, specs))
-        return planned.map(tf.autograph.experimental.do_not_convert(batch)).prefetch(2)
+        return untuned(planned.map(tf.autograph.experimental.do_not_convert(batch)).prefetch(2))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CachedFeatures:
-    """Training and validation examples from the cut on, and what computed those of training: an engine, in a precision."""
+    """Training and validation examples from the cut on.
+
+    Attributes:
+        train: examples.
+        validation: examples, if there are any.
+        engine: that computed the training examples.
+        precision: in which it did.
+        found: whether an earlier run has left all of it.
+    """
 
     train: Kept
     validation: Kept | None
     engine: str
     precision: str
+    found: bool = False
 
     @property
     def largest_row(self) -> int:
         """Bytes of an example, or of one of its places."""
         return max(rows.layout.item_bytes for rows in self.train.rows)
+
+    @property
+    def varies(self) -> bool:
+        """Tells whether examples differ in length."""
+        return any(rows.layout.varies for rows in self.train.rows)
 
     def training_batches(
         self, rows: Callable[[], Iterator[tuple[int, np.ndarray]]], *, width: int | None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tfpt.console import Console
+from tfpt.training import strategies
 
 if TYPE_CHECKING:
     from tfpt.training.remote import Remote
@@ -177,6 +178,24 @@ def read(folder: Path) -> Saved:
     return Saved(folder, values["state"])
 
 
+def check_seen_by_all(saved: Saved | None, folder: Path) -> None:
+    """Refuses to go on where workers do not see the same checkpoint; each must ask at the same moment.
+
+    Args:
+        saved: what this process has found.
+        folder: of the checkpoints.
+
+    Raises:
+        UserError: on all workers.
+    """
+    mark = (saved.folder / STATE_FILE).read_text(encoding="utf-8")[-65:] if saved else ""
+    strategies.current().check_alike(
+        mark,
+        f"--output.run_dir={folder.parent}: the workers do not see the same checkpoint there; it must be a folder that all of them "
+        "share, or on an object store.",
+    )
+
+
 def restore(folder: Path, variables: Sequence[tf.Variable]) -> None:
     """Puts a checkpoint's values into variables, given in the order of `Checkpoints.save`."""
     reader = tf.train.Checkpoint(variables=list(variables))
@@ -197,7 +216,7 @@ def _write(folder: Path, variables: Sequence[tf.Variable], state: dict[str, Any]
     text = json.dumps({"state": state, "files": files})
     digest = hashlib.sha256(text.encode()).hexdigest()
     (folder / STATE_FILE).write_text(f"{text}\n{digest}\n", encoding="utf-8")
-    for file in folder.iterdir():
+    for file in [*folder.iterdir(), folder]:
         _sync(file)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tfpt.cores import cores
 from tfpt.training.machine import free_memory
 from tfpt.weights.home import home
 
@@ -125,9 +126,9 @@ def devices() -> Iterator[Finding]:
         yield Finding("device", OK, f"{tpu.name}; --runtime.strategy=tpu, see docs/tpu.md")
     if gpus:
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    count = cores()
     if not _has_nvidia():
-        yield Finding("device", OK, f"CPU with {cores} cores, no GPU")
+        yield Finding("device", OK, f"CPU with {count} cores, no GPU")
         return
     if not tf.test.is_built_with_cuda():
         yield Finding(
@@ -210,12 +211,12 @@ def decoding() -> Iterator[Finding]:
         next(batches)
         count += 16
     speed = count / (time.perf_counter() - started)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = cores()
     few = bool(tf.config.list_physical_devices("GPU")) and speed < 2000
     yield Finding(
         "decoding",
         LOOK if few else OK,
-        f"{speed:,.0f} JPEG pictures of {_PICTURE[1]}x{_PICTURE[0]} a second on {cores} cores",
+        f"{speed:,.0f} JPEG pictures of {_PICTURE[1]}x{_PICTURE[0]} a second on {count} cores",
         "a GPU may wait for pictures: --input.cache=memory keeps them, or take more cores" if few else "",
     )
 

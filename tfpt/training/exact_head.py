@@ -1,7 +1,6 @@
 """A head that is one linear layer on a frozen trunk, solved as what it is: multinomial logistic regression."""
 
 import dataclasses
-import os
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpt.console import Console
+from tfpt.cores import cores
 from tfpt.errors import UserError
 from tfpt.training.cached_features import CachedFeatures
 from tfpt.training.checkpoints import BEST, Checkpoints
@@ -139,7 +139,7 @@ def logistic_regression(
     folds = min(_FOLDS, int(counts.min()))
     # Matrices of this size are multiplied ten times as fast by one thread as by several that wait for each other; the folds
     # are what runs side by side.
-    with warnings.catch_warnings(), threadpoolctl.threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as threads:
+    with warnings.catch_warnings(), threadpoolctl.threadpool_limits(1), ThreadPoolExecutor(cores()) as threads:
         warnings.simplefilter("ignore")  # of weak strengths that need more iterations; they are compared all the same
         if folds < 2:
             best, told = len(STRENGTHS) - 1, "C = 1, as a class has one example only"

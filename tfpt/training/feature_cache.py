@@ -22,14 +22,16 @@ from tfpt.training.machine import free_memory
 from tfpt.training.prefix import Cut
 from tfpt.training.prepared import Prepared
 
-SHARE_OF_MEMORY = 0.5
-"""Kept features may take this share of the memory that is free; what is larger is mapped from disk."""
+SHARE_OF_MEMORY = 0.4
+"""Kept features may take this share of the memory that is free, twice it when they are put together; what is larger is mapped from disk."""
 PASS_BATCH = 32
 """Examples at a time in the one pass."""
 SMALL_PASS_BATCH = 8
 """Of pictures on a CPU: what a small batch makes on its way stays in the caches (EfficientNet-Lite0: 261 a second by 8, 231 by 16)."""
 DISK_BYTES_A_SECOND = 200e6
 """What mapped features are expected to be read at, out of order."""
+MOST_WEIGHTS = 2 * 10**9
+"""Bytes; the graph that engines get holds the weights, and is one protocol buffer."""
 _MEASURED = 4
 """Batches that are timed to predict how long a pass takes."""
 _WORTH_MEASURING = 10 * _MEASURED
@@ -106,16 +108,22 @@ class FeatureCache:
         if self.wish.ops and not self._views_can_be_kept():
             return None
         passes = self._passes(train, validation)
+        weights = 4 * sum(one.before.count_params() for one in self.cuts.values())
+        if weights > MOST_WEIGHTS:
+            self._refuse(f"its weights take {_amount(weights)}, more than the 2 GiB that a frozen graph may have")
+            return None
         if not all(one.can_be_kept for one in passes):
             self._refuse("examples differ in more than one length")
             return None
         most_in_memory = int(SHARE_OF_MEMORY * free_memory())
         size = sum(one.size for one in passes)
-        found = self._found(passes, most_in_memory)
+        found = before = self._found(passes, most_in_memory)
         if found is None:
             mapped = size > most_in_memory
             if mapped and (size > self.store.free() or not all(self._key(one, "") for one in passes)):
-                self._refuse(f"that takes {_amount(size)}, over half of the free memory and of the free disk")
+                self._refuse(
+                    f"that takes {_amount(size)}, over {SHARE_OF_MEMORY:.0%} of the free memory and what the disk has room for"
+                )
                 return None
             choice = self._engine(passes)
             asked = self.wish.policy == "auto" and not self.wish.begun
@@ -131,7 +139,11 @@ class FeatureCache:
         engine, precision, kept = found
         passes[0].traces.clear()  # all passes': the graph with its weights would stay in memory with the batches
         return CachedFeatures(
-            train=kept[0], validation=kept[1] if len(kept) > 1 else None, engine=engine, precision=precision
+            train=kept[0],
+            validation=kept[1] if len(kept) > 1 else None,
+            engine=engine,
+            precision=precision,
+            found=before is not None,
         )
 
     def _views_can_be_kept(self) -> bool:
@@ -187,7 +199,8 @@ class FeatureCache:
                 room -= sum(rows.values.nbytes for rows in found if rows.in_memory)
             if len(entries) == len(passes):
                 size = sum(rows.values.nbytes for entry in entries for rows in entry)
-                self.console.say(f"What is frozen was computed before, on {name}: {_amount(size)}.")
+                rounded = "" if precision == "float32" else f" in {precision}"
+                self.console.say(f"What is frozen was computed before, on {name}{rounded}: {_amount(size)}.")
                 return name, precision, [self._again(one, entry) for one, entry in zip(passes, entries, strict=True)]
         return None
 
@@ -257,7 +270,7 @@ class FeatureCache:
             still = [Recorder(layout) for layout in one.stored]
             rest = self._pass(one, choice, still, judge)
             rows = [recorder.rows() for recorder in still]
-            if key:
+            if key and one.size <= self.store.free():
                 try:
                     self.store.save(key, rows)
                 except OSError as error:
@@ -274,7 +287,12 @@ class FeatureCache:
                 "--input.feature_cache=off."
             ) from error
         found = self.store.find(key or "", one.stored, count=one.count, most_in_memory=0)
-        return self._kept(one, found or [], rest)
+        if found is None:
+            raise UserError(
+                f"{self.store.folder}: what was just computed is gone; does another process clear it? Run again, or give "
+                "--input.feature_cache=off."
+            )
+        return self._kept(one, found, rest)
 
     def _pass(
         self,

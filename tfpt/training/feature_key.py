@@ -4,7 +4,9 @@ import dataclasses
 import functools
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from tfpt.preprocessors import Preprocessor
 
 _FORMAT = 2
 """Another number forgets all entries of the store."""
+_TFPT = Path(__file__).resolve().parents[1]
 _NAMES = (
     "_class",
     "_gradient_op_type",
@@ -37,6 +40,7 @@ def feature_key(
     ops: Sequence[Op],
     seed: int,
     views: int,
+    examples: np.ndarray,
     engine: str,
 ) -> str:
     """Returns the name of an entry in the store.
@@ -49,6 +53,7 @@ def feature_key(
         ops: augmentation; empty: none.
         seed: of the augmentation.
         views: augmented views of each example.
+        examples: their indices, which their random changes follow.
         engine: what computes, and in which precision.
     """
     weights = hashlib.blake2b(digest_size=16)
@@ -57,18 +62,34 @@ def feature_key(
         weights.update(f"{values.shape} {values.dtype.name};".encode())
         weights.update(values.reshape(-1).view(np.uint8).data)
     host = [[type(p).__module__, type(p).__qualname__, p.raw_features, p.to_json()] for p in preprocessors]
+    order = hashlib.blake2b(np.ascontiguousarray(examples, "<i8").tobytes(), digest_size=16).hexdigest()
     parts: dict[str, Any] = {
         "format": _FORMAT,
         "tensorflow": tf.__version__,
+        "code": _code_of([*preprocessors, *ops]),
         "examples": hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest(),
         "count": len(digests),
         "host": hashlib.blake2b(json.dumps(host, sort_keys=True, default=str).encode()).hexdigest(),
         "graphs": list(graphs),
         "weights": weights.hexdigest(),
-        "augmentation": [[type(op).__module__, repr(op)] for op in ops] and [seed, views, repr(tuple(ops))],
+        "augmentation": [[type(op).__module__, repr(op)] for op in ops] and [seed, views, order, repr(tuple(ops))],
         "engine": engine,
     }
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _code_of(components: Sequence[Any]) -> str:
+    """Returns a digest of the Python files beside which components are defined, and of tfpt's own that they build on."""
+    folders = {_TFPT / room for room in ("preprocessors", "augment", "layers")}
+    for component in components:
+        file = getattr(sys.modules.get(type(component).__module__), "__file__", None)
+        if file:  # a cell of a notebook has none
+            folders.add(Path(file).resolve().parent)
+    whole = hashlib.blake2b(digest_size=16)
+    for folder in sorted(folders):
+        for file in sorted(folder.glob("*.py")):
+            whole.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return whole.hexdigest()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

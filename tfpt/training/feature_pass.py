@@ -156,6 +156,7 @@ class FeaturePass:
             ops=self.ops,
             seed=self.seed,
             views=self.views,
+            examples=self.examples,
             engine=engine,
         )
 
@@ -267,7 +268,7 @@ class FeaturePass:
         Returns:
             Its digest, the features that it is made from, and whether it is made from frames.
         """
-        features, frame, _ = tf.data.Dataset.range(1).map(self.prepared.read).element_spec
+        features, frame = self.prepared.specs
         given = tf.nest.map_structure(
             lambda spec: tf.TensorSpec((None, *spec.shape), spec.dtype),
             ({**features, "weight": tf.TensorSpec((), tf.float32)}, frame),

@@ -64,18 +64,19 @@ class Rows:
 
     def __init__(self, layout: Layout, values: np.ndarray, lengths: np.ndarray | None) -> None:
         self.layout = layout
-        self.values = values
         self.lengths = lengths
         self.in_memory = not isinstance(values, np.memmap)
         self._starts = np.cumsum([0, *lengths]) if lengths is not None else None
         if self.in_memory:
             with tf.device("CPU:0"):
                 tensor = tf.constant(values)
+                values = _seen_by_numpy(tensor)  # constant() copies, and one is enough
                 self._tensor = (
                     tf.RaggedTensor.from_row_splits(tensor, self._starts, validate=False)
                     if self._starts is not None
                     else tensor
                 )
+        self.values = values
 
     def __len__(self) -> int:
         return len(self.values if self.lengths is None else self.lengths)
@@ -131,14 +132,23 @@ class Recorder:
         return np.array(self._lengths, np.int64) if self.layout.varies else None
 
     def rows(self) -> Rows:
-        """Returns what was taken, where it stayed in memory."""
-        return Rows(self.layout, np.concatenate(self._parts), self.lengths)
+        """Returns what was taken, where it stayed in memory, and forgets it: meanwhile there are two copies of it."""
+        values = np.concatenate(self._parts)
+        self._parts.clear()
+        return Rows(self.layout, values, self.lengths)
 
     def _put(self, values: np.ndarray) -> None:
         if self.file is not None:
             values.reshape(-1).view(np.uint8).tofile(self.file)
         else:
             self._parts.append(values)
+
+
+def _seen_by_numpy(tensor: tf.Tensor) -> np.ndarray:
+    """Returns a tensor's own memory as an array that cannot be written."""
+    if tensor.dtype == tf.bfloat16:  # Python's buffers do not know it
+        return np.asarray(memoryview(tf.bitcast(tensor, tf.uint16))).view(tf.bfloat16.as_numpy_dtype)
+    return np.asarray(memoryview(tensor))
 
 
 def map_file(path: Path, layout: Layout, lengths: np.ndarray | None, *, count: int, in_memory: bool) -> Rows:

@@ -71,18 +71,22 @@ def train(setting: Setting, folder: RunFolder, *, console: Console) -> Trained:
     if final:
         assembly = _assemble(setting, "float32")
         restore(final.folder, [v.value for v in assembly.model.variables])
-        return Trained(assembly=assembly, progress=to_progress(final.state["progress"]), timings=final.state["timings"])
+        progress = to_progress(final.state["progress"])
+        setting.prepared.failed.update(progress.failed)
+        return Trained(assembly=assembly, progress=progress, timings=final.state["timings"])
     together = strategies.current()
     started = time.monotonic()
     with together.chief_first():
         precision, reason = _precision(setting, folder)
+    arithmetics = together.of_chief({name: name == precision for name in ("float32", "bfloat16", "float16")})
+    precision = max(arithmetics, key=lambda name: arithmetics[name])  # another machine may have measured otherwise
     strategies.check(experiment.train, replicas=together.replicas, precision=precision)
     console.say(f"Training on {together.device_name()} in {precision} ({reason}).")
     with together.scope():
         assembly = _assemble(setting, precision)
         began_with = weights_record.describe(assembly, head=setting.head, init_from=experiment.train.init_from)
-        weights_record.check_same(folder.path, began_with)
-        folder.write_json(weights_record.FILE, began_with)
+        weights_record.check_same(folder.path, began_with, console=console)
+        folder.write_json(weights_record.FILE, {**began_with, weights_record.MACHINE: weights_record.where_made()})
         timings["load backbone"] = time.monotonic() - started
         for backbone in setting.backbones.values():
             for note in backbone.loading_notes():

@@ -9,11 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfpt.config import intensity_window
+from tfpt.cores import cores
 from tfpt.data import DataSource
 from tfpt.errors import UserError
 from tfpt.layers.decoding import is_deep_png
 from tfpt.preprocessors import Preprocessor
 from tfpt.preprocessors.image import Image
+from tfpt.untuned import untuned
 
 LOOKED_AT = 100
 """Training pictures that are looked at, evenly spaced."""
@@ -70,10 +72,10 @@ def _shares(source: DataSource, feature: str, train: np.ndarray) -> np.ndarray |
         return image[..., : tf.where(tf.shape(image)[-1] >= 3, 3, 1)]  # without alpha
 
     pictures = tf.data.Dataset.from_tensor_slices(train[:: -(-len(train) // LOOKED_AT)])
-    pictures = pictures.map(lambda k: source.example(k)[feature], num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    pictures = pictures.map(lambda k: source.example(k)[feature], num_parallel_calls=cores()).ignore_errors()
     deep = pictures.filter(is_deep_png).map(samples, num_parallel_calls=2).ignore_errors()
     total, count = np.zeros(LEVELS), 0
-    for values in deep.as_numpy_iterator():
+    for values in untuned(deep).as_numpy_iterator():
         total += np.bincount(values.reshape(-1), minlength=LEVELS) / values.size
         count += 1
     return total / count if count else None

@@ -15,7 +15,7 @@ Pressed = Callable[[], KeyboardInterrupt | None]
 
 @contextlib.contextmanager
 def deferred_interrupts(*, quiet: bool = False) -> Iterator[Pressed]:
-    """Yields a function that tells whether Ctrl-C was pressed, or SIGTERM came; a second one raises at once.
+    """Yields a function that tells whether Ctrl-C was pressed, or SIGTERM came; a second Ctrl-C raises at once.
 
     One that nobody asked about before the block ends raises it there.
 
@@ -32,6 +32,8 @@ def deferred_interrupts(*, quiet: bool = False) -> Iterator[Pressed]:
 
     def handler(number: int, frame: FrameType | None) -> None:
         nonlocal pressed
+        if pressed and number == signal.SIGTERM:
+            return  # machines send it twice; who cannot wait sends SIGKILL
         if pressed:
             raise pressed
         if number == signal.SIGTERM:

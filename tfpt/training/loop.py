@@ -142,6 +142,7 @@ def _train(course: Course, display: Any, pressed: Pressed) -> None:
             saved_at = time.monotonic()
         course.hooks.status(progress)
         if interrupted:
+            together.wait()  # until the chief has saved: whoever sees a worker leave may end the others
             raise interrupted
 
 
@@ -185,7 +186,9 @@ def _advance(course: Course, call: Callable[..., Any], iterator: Any, count: int
         elements=int(elements.sum()),
     )
     progress.seconds += seconds
-    course.hooks.failed(failed[failed >= 0])
+    failed = failed[failed >= 0]
+    course.hooks.failed(failed)
+    progress.failed = sorted({*progress.failed, *failed.tolist()})
     blow_up.check_losses(losses, weights, progress, spike=course.options.spike)
     progress.step += count
     progress.total_steps += count
@@ -259,6 +262,7 @@ def _take_best(course: Course) -> None:
     stage, progress = course.stage, course.progress
     if progress.best:
         saved = course.saver.find((progress.stage, progress.best["total_steps"]), name=BEST)
+        checkpoints.check_seen_by_all(saved, course.saver.folder)
         if saved is None:
             course.console.warn("The checkpoint of the best weights is damaged; the stage's last weights are used.")
         else:

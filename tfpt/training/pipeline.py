@@ -12,6 +12,7 @@ from tfpt.augment import Op
 from tfpt.preprocessors import Preprocessor
 from tfpt.tasks import State, Task
 from tfpt.training.prepared import Prepared, as_written
+from tfpt.untuned import untuned
 
 _ROWS_A_CALL = 64
 
@@ -90,7 +91,7 @@ def training_batches(
             num_parallel_calls=prepared.threads,
             deterministic=True,
         )
-    return batches.map(plain(batch)).prefetch(2)
+    return untuned(batches.map(plain(batch)).prefetch(2))
 
 
 def planned_rows(rows: Callable[[], Iterator[tuple[int, np.ndarray]]], width: int | None) -> tf.data.Dataset:
@@ -135,7 +136,7 @@ def evaluation_batches(prepared: Prepared, rows: np.ndarray, *, task: Task, stat
 
     singles = tf.data.Dataset.from_tensor_slices(rows.reshape(-1))
     batches = singles.map(plain(example), num_parallel_calls=prepared.threads, deterministic=True)
-    return _batched(batches, rows.shape[1]).map(plain(batch)).prefetch(2)
+    return untuned(_batched(batches, rows.shape[1]).map(plain(batch)).prefetch(2))
 
 
 def _batched(examples: tf.data.Dataset, size: int | tf.Tensor) -> tf.data.Dataset:

@@ -14,6 +14,7 @@ from tfpt.data import DataSource
 from tfpt.preprocessors import Preprocessor
 from tfpt.training.kept_as_read import KeptAsRead, can_keep
 from tfpt.training.prepared_store import Column, PreparedStore
+from tfpt.untuned import untuned
 
 _BLOCK = 64
 _LOOKED_AT = 1000
@@ -58,11 +59,11 @@ class Prepared:
         self._slots: tf.Tensor | None = None
         self._kept: Any = None
         self._as_read: KeptAsRead | None = None
-        self._placeholder = tf.nest.map_structure(_zeros, self._specs)
+        self._placeholder = tf.nest.map_structure(_zeros, self.specs)
 
     def bytes_per_example(self) -> int:
         """Returns the memory that one prepared example takes at most; a length that varies counts as the longest."""
-        features, frame = self._specs
+        features, frame = self.specs
         longest = max((p.size for p in self.preprocessors), default=1)
         return sum(
             int(np.prod([d or longest for d in spec.shape])) * max(1, spec.dtype.size)
@@ -136,7 +137,7 @@ class Prepared:
     @property
     def can_keep_as_read(self) -> bool:
         """Whether examples can be kept as they are read: all are of one shape, so that nothing must be known before."""
-        return not self._texts and can_keep(self._specs)
+        return not self._texts and can_keep(self.specs)
 
     def keep_as_read(self, examples: np.ndarray) -> None:
         """From now on only these can be read, and each is kept from the first time on.
@@ -145,7 +146,7 @@ class Prepared:
             examples: `[examples]` int64.
         """
         examples = np.unique(examples)
-        self._as_read = KeptAsRead((*self._specs, tf.TensorSpec((), tf.bool)), len(examples))
+        self._as_read = KeptAsRead((*self.specs, tf.TensorSpec((), tf.bool)), len(examples))
         self._take_slots(examples)
 
     def complete(self, *, console: Console, what: str) -> None:
@@ -166,7 +167,7 @@ class Prepared:
             self._as_written(lambda k: (k, self.read(k)[2])), num_parallel_calls=self.threads
         )
         with console.track(what, total=len(examples), unit="examples") as track:
-            for ks, ok in read.batch(_BLOCK).prefetch(2).as_numpy_iterator():
+            for ks, ok in untuned(read.batch(_BLOCK).prefetch(2)).as_numpy_iterator():
                 self.failed.update(int(k) for k in ks[~ok])
                 track.advance(len(ks))
 
@@ -184,12 +185,12 @@ class Prepared:
         self, examples: np.ndarray, stored: Sequence[Column] | None, console: Console, what: str
     ) -> list["_Kept"]:
         """Returns what is kept, flattened: from the host half, or stored, with the rest from the source."""
-        specs = tf.nest.flatten((*self._specs, tf.TensorSpec((), tf.bool)))
+        specs = tf.nest.flatten((*self.specs, tf.TensorSpec((), tf.bool)))
         wanted = [not (stored and host) for host in self._of_host]
         parts: list[list[Any]] = [[] for _ in specs]
         blocks = self._rest_blocks(examples) if stored else self._blocks(examples)
         with console.track(what, total=len(examples), unit="examples") as track:
-            for size, batch in blocks.prefetch(2):
+            for size, batch in untuned(blocks.prefetch(2)):
                 for part, value in zip(itertools.compress(parts, wanted), tf.nest.flatten(batch), strict=True):
                     part.append(value)
                 track.advance(int(size))
@@ -213,7 +214,7 @@ class Prepared:
             lambda k: {p.feature: p.is_truncated(self.read(k)[1][p.feature]) for p in self.preprocessors},
             num_parallel_calls=self.threads,
         )
-        found = list(frames.as_numpy_iterator())
+        found = list(untuned(frames).as_numpy_iterator())
         return {name: float(np.mean([one[name] for one in found])) for name in (found[0] if found else {})}
 
     def _blocks(self, examples: np.ndarray) -> tf.data.Dataset:
@@ -280,14 +281,15 @@ class Prepared:
     @functools.cached_property
     def _of_host(self) -> list[bool]:
         """Which parts of an element, flattened, are made by the host half."""
-        features, frame = self._specs
+        features, frame = self.specs
         made = {p.feature for p in self.preprocessors}
         return tf.nest.flatten(
             ({name: name in made for name in features}, tf.nest.map_structure(lambda spec: True, frame), True)
         )
 
     @functools.cached_property
-    def _specs(self) -> tuple[dict[str, Any], dict[str, Any]]:
+    def specs(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Shapes and dtypes of an example's features and frames."""
         return tf.data.Dataset.range(1).map(self._as_written(self._prepare)).element_spec
 
 

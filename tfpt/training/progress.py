@@ -25,6 +25,7 @@ class Progress:
         accumulate: in how many parts batches go through the model since one did not fit into memory; 0: as the flag says.
         recent: mean losses of the last updates, of which the bound of `--train.spike` is made.
         pending: loss sum and weight sum of each step since the last row.
+        failed: indices of examples that could not be decoded, as far as that is known.
         seconds: spent in updates so far.
     """
 
@@ -43,6 +44,7 @@ class Progress:
     accumulate: int = 0
     recent: list[float] = dataclasses.field(default_factory=list)
     pending: list[tuple[float, float]] = dataclasses.field(default_factory=list)
+    failed: list[int] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -61,6 +63,7 @@ class Progress:
             evaluated=self.evaluated,
             recoveries=self.recoveries,
             accumulate=self.accumulate,
+            failed=self.failed,
             seconds=self.seconds,
         )
 

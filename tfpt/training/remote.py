@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import tensorflow as tf
 
-from tfpt.errors import UserError
+from tfpt.errors import OutsideError, UserError
 from tfpt.training.checkpoints import STATE_FILE
 from tfpt.weights.home import home
 
@@ -178,12 +178,13 @@ def _marker(name: str) -> str:
 
 
 def _order(name: str) -> tuple[int, str]:
-    """Files of checkpoints first, what makes them one after these, then all else, and what tells of the run last."""
+    """What a run begins with first, for a checkpoint goes on with it; then files of checkpoints, what makes them one after these, and
+    what tells of the run last."""
     if name == STATUS_FILE:
         return 3, name
     if name.startswith(f"{_CHECKPOINTS}/"):
-        return int(name.endswith(f"/{STATE_FILE}")), name
-    return 2, name
+        return 1 + int(name.endswith(f"/{STATE_FILE}")), name
+    return 0, name
 
 
 @contextlib.contextmanager
@@ -198,6 +199,6 @@ def _told(url: str) -> Iterator[None]:
         ) from error
     except (tf.errors.OpError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
+        raise OutsideError(
             f"--output.run_dir={url} cannot be reached: {reason}; the same command goes on when it can."
         ) from error

@@ -43,6 +43,7 @@ class RunFolder:
         self.remote = Remote(url, worker=strategies.current().worker) if url else None
         self.path = self.remote.copy if self.remote else path
         self.tracking: Tracking | None = None
+        self._progress: Progress | None = None
         if self.remote:
             self.remote.pull()
 
@@ -142,6 +143,7 @@ class RunFolder:
 
     def write_status(self, state: str, progress: Progress | None = None, **more: Any) -> None:
         """Writes status.json: `running`, `interrupted`, `failed` or `finished`, and how far it is."""
+        self._progress = progress = progress or self._progress
         far = {"stage": progress.stage, "step": progress.step, "total_steps": progress.total_steps} if progress else {}
         moment = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         self.write_json(STATUS_FILE, {"state": state, "time": moment, "process": os.getpid(), **far, **more})

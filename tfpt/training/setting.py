@@ -1,7 +1,6 @@
 """Everything about an experiment that is known before anything is trained: components, the data's table, splits."""
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ from tfpt import augment
 from tfpt.backbones import Backbone, CheckpointHead
 from tfpt.config import Experiment
 from tfpt.console import Console
+from tfpt.cores import cores
 from tfpt.data import DataSource, Index
 from tfpt.errors import UserError
 from tfpt.preprocessors import Preprocessor, distinct
@@ -128,7 +128,7 @@ def set_up(experiment: Experiment, *, console: Console, offline: bool = False) -
         digests=digests,
         backbones=backbones,
         preprocessors=preprocessors,
-        prepared=Prepared(source, distinct(preprocessors), threads=experiment.runtime.threads or os.cpu_count() or 1),
+        prepared=Prepared(source, distinct(preprocessors), threads=experiment.runtime.threads or cores()),
         ops=_ops(wanted, info.features),
         data_record=data_record.describe(str(experiment.data), info, index, digests, splits, notes),
         notes=notes,

@@ -20,7 +20,7 @@ from tfpt.config import Experiment
 from tfpt.console import Console
 from tfpt.errors import UserError
 from tfpt.tasks import State, Task
-from tfpt.training import checkpoints, freezing, init_from, lora
+from tfpt.training import checkpoints, freezing, init_from, lora, strategies
 from tfpt.training.assembly import Assembly, copy_variables, seeded
 from tfpt.training.averages import Averages
 from tfpt.training.cached_features import CachedFeatures
@@ -98,7 +98,9 @@ class Training:
         """
         options = self.experiment.train
         saved = self.saver.latest(console=self.console)
+        checkpoints.check_seen_by_all(saved, self.saver.folder)
         progress = to_progress(saved.state) if saved else Progress()
+        self.prepared.failed.update(progress.failed)
         self.saver.forget_after(progress.order)
         self.hooks.begin(progress.history)
         timings: dict[str, float] = {}
@@ -128,6 +130,7 @@ class Training:
                 with seeded(options.seed):
                     lora.add(self.assembly.trunks, options, console=self.console)
             stage, cached = self.make_stage(part, steps)
+            progress.failed = sorted({*progress.failed, *self.prepared.failed})
             if saved:
                 checkpoints.restore(saved.folder, stage.variables())
                 self.console.say(f"Going on from step {progress.step} of {stage.steps} in stage {part.name}.")
@@ -200,6 +203,7 @@ class Training:
     def _carried(self, progress: Progress) -> Saved | None:
         """Returns the weights that the stage began with; those of no other stage, where they are damaged."""
         saved = self.saver.find((progress.stage, progress.total_steps - progress.step), name="carried")
+        checkpoints.check_seen_by_all(saved, self.saver.folder)
         if saved is None:
             self.console.warn("The checkpoint of the weights that the stage began with is damaged and is not used.")
         return saved
@@ -244,8 +248,9 @@ class Training:
         ops = self._ops(part)
         cuts = self._cuts()
         cached = self._features(part, cuts, ops) if cuts else None
-        if cached is None or not frozen or self.prepared.failed:
-            # What cannot be decoded is better found before a long training than after, and all of it at once.
+        if cached is None or not (frozen or cached.found) or self.prepared.failed:
+            # What cannot be decoded is better found before a long training than after, and all of it at once. Where an earlier
+            # run has left what is frozen, only examples to test with are not known to decode.
             self.prepared.complete(console=self.console, what="Preparing examples")
         failed = np.array(sorted(self.prepared.failed), np.int64)
         self.hooks.failed(failed)
@@ -322,16 +327,20 @@ class Training:
         if engine == ANEW and options.input.feature_cache == "auto":
             return None
         begun = engine not in ("", ANEW)
+        asked = options.runtime.engine, options.runtime.engine_precision
+        if strategies.current().workers > 1:  # their clocks would choose differently, and they share each batch
+            asked = asked[0].replace("auto", "tensorflow"), asked[1].replace("auto", "float32")
+        engine, precision = (engine, precision) if begun else asked
         wish = Wish(
             policy=options.input.feature_cache,
             epochs=part.epochs,
             views=options.input.cached_views if ops else 0,
             ops=ops,
             seed=options.train.seed,
-            engine=engine if begun else options.runtime.engine,
-            precision=precision if begun else options.runtime.engine_precision,
+            engine=engine,
+            precision=precision,
             exact_validation=options.runtime.engine_precision == "auto",
-            begun=begun,
+            begun=begun or strategies.current().workers > 1,
             threads=options.runtime.threads,
         )
         cache = FeatureCache(
@@ -375,9 +384,10 @@ class Training:
         )
 
     def _validation_batches(self, validation: np.ndarray, cached: CachedFeatures | None) -> tf.data.Dataset:
-        small = cached is not None and cached.largest_row <= SMALL_FEATURES
+        varies = self.prepared.lengths is not None and (cached is None or cached.varies)
+        small = cached is not None and not varies and cached.largest_row <= SMALL_FEATURES
         largest = CACHED_EVALUATION_BATCH if small else EVALUATION_BATCH
-        if self.prepared.lengths is not None and not cached:
+        if varies and self.prepared.lengths is not None:
             longest = int(self.prepared.lengths[validation].max())
             largest = max(EVALUATION_BATCH, min(EVALUATION_TOKENS // longest, 2 * EVALUATION_BATCH))
         rows = evaluation_plan(validation, batch_size=min(largest, len(validation)), lengths=self.prepared.lengths)

@@ -7,6 +7,7 @@ writes.
 
 import contextlib
 import functools
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,7 +37,7 @@ class Together:
         self.replicas: int = strategy.num_replicas_in_sync
         resolver = strategy.cluster_resolver
         workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and resolver
-        self.workers = len(resolver.cluster_spec().as_dict().get("worker", [""])) if workers else 1
+        self.workers = len(resolver.cluster_spec().as_dict()["worker"]) if workers else 1
         self.worker = int(resolver.task_id or 0) if workers else 0
         self._total = self._compiled_total()
 
@@ -101,6 +102,23 @@ class Together:
             return device_name()
         spread = f" on {self.workers} workers" if self.workers > 1 else ""
         return f"{self.replicas} replicas{spread}, each {device_name(of_several=True)}"
+
+    def check_alike(self, what: str, sentence: str) -> None:
+        """Refuses to go on where processes do not have the same; each must ask at the same moment.
+
+        Args:
+            what: this process has.
+            sentence: of the error.
+
+        Raises:
+            UserError: on all processes.
+        """
+        if self.workers == 1:
+            return
+        mine = float(int.from_bytes(hashlib.blake2b(what.encode(), digest_size=4).digest(), "big"))
+        differs = round(self.of_chief({"": mine})[""]) != mine
+        if self._total(tf.constant([float(differs)], tf.float64)).numpy()[0] > 0:
+            raise UserError(sentence)
 
     def wait(self) -> None:
         """Waits until all processes are here."""
@@ -217,7 +235,12 @@ def _multi_worker(*, workers: Sequence[str], worker: int, replicas: int, **_: An
         resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
             cluster, task_type="worker", task_id=worker, rpc_layer="grpc"
         )
-    elif "TF_CONFIG" not in os.environ:
+    elif "TF_CONFIG" in os.environ:
+        addresses, place = _of_tf_config()
+        resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+            tf.train.ClusterSpec({"worker": addresses}), task_type="worker", task_id=place, rpc_layer="grpc"
+        )
+    else:
         if "SLURM_PROCID" not in os.environ:
             raise UserError(
                 "--runtime.strategy=multi_worker needs --runtime.workers=HOST:PORT,HOST:PORT with --runtime.worker, or TF_CONFIG, or a start by "
@@ -254,10 +277,33 @@ def _patience() -> Iterator[None]:
         del now.configure_coordination_service
 
 
+def _of_tf_config() -> tuple[list[str], int]:
+    """Returns the addresses of TF_CONFIG, its chief's first, and which of them is this process'.
+
+    Raises:
+        UserError: it is damaged, or has other than workers.
+    """
+    try:
+        given = json.loads(os.environ["TF_CONFIG"])
+        jobs, kind, index = given["cluster"], given["task"]["type"], int(given["task"]["index"])
+        chiefs, workers = list(jobs.get("chief", [])), list(jobs.get("worker", []))
+        others = sorted({*jobs, kind} - {"chief", "worker"})
+        place = index + (len(chiefs) if kind == "worker" else 0)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            'TF_CONFIG is not {"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}; mend it, or give '
+            "--runtime.workers."
+        ) from error
+    if others or not 0 <= place < len(chiefs) + len(workers):
+        named = f"{kind} {index}" if not others else " and ".join(others)
+        raise UserError(f"TF_CONFIG names {named}; tfpt trains with a chief and workers, numbered from 0.")
+    return [*chiefs, *workers], place
+
+
 def _cluster_size() -> int:
     try:
-        return len(json.loads(os.environ.get("TF_CONFIG", "{}"))["cluster"]["worker"])
-    except (ValueError, KeyError, TypeError):
+        return len(_of_tf_config()[0]) if "cluster" in json.loads(os.environ.get("TF_CONFIG", "{}")) else 1
+    except ValueError:
         return 1
 
 

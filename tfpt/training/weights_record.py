@@ -7,13 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tfpt.backbones import CheckpointHead
+from tfpt.console import Console
+from tfpt.engines import _choice
 from tfpt.errors import UserError
 from tfpt.training.assembly import Assembly
 from tfpt.training.init_from import open_weights
+from tfpt.training.machine import device_name
 
 FILE = "weights.json"
+MACHINE = "machine"
+"""The entry that tells where weights were made: random ones and resized ones differ by rounding elsewhere."""
 
 
 def describe(assembly: Assembly, *, head: CheckpointHead | None = None, init_from: str = "") -> dict[str, str]:
@@ -36,8 +42,15 @@ def describe(assembly: Assembly, *, head: CheckpointHead | None = None, init_fro
     return found
 
 
-def check_same(folder: Path, now: Mapping[str, str]) -> None:
+def where_made() -> str:
+    """Returns what weights are made on."""
+    return f"{_choice.machine_name()}, {device_name()}, TensorFlow {tf.__version__}"
+
+
+def check_same(folder: Path, now: Mapping[str, str], *, console: Console) -> None:
     """Refuses to go on with a run in this folder that began with other weights and has learned from them.
+
+    On another machine weights that are made, not read, may differ by rounding: there it only warns.
 
     Raises:
         UserError: it says what other weights belong to.
@@ -46,13 +59,23 @@ def check_same(folder: Path, now: Mapping[str, str]) -> None:
         return
     try:
         before: dict[str, str] = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # an older run has none
+    except FileNotFoundError:  # an older run has none
         return
-    changed = [name for name, digest in now.items() if before.get(name, digest) != digest]
-    if changed:
+    except (OSError, ValueError) as error:
         raise UserError(
-            f"--output.run_dir={folder} holds a run that began with other weights ({', '.join(changed)}): what --backbone or "
-            "--train.init_from reads has changed since; bring it back, choose another --output.name, or start anew with "
+            f"{folder / FILE} is damaged, so the weights that the run began with are not known; choose another --output.name."
+        ) from error
+    changed = [name for name, digest in now.items() if before.get(name, digest) != digest]
+    if changed and before.get(MACHINE) != where_made():
+        console.warn(
+            f"The weights of {' and '.join(changed)} are not bit for bit those that the run began with on another machine "
+            f"({before.get(MACHINE, 'not recorded')}); that is rounding, or what they are read from has changed."
+        )
+    elif changed:
+        flags = dict.fromkeys(f"--{name}" if "." in name else "--backbone" for name in changed)
+        raise UserError(
+            f"--output.run_dir={folder} holds a run that began with other weights: what {' and '.join(flags)} read"
+            f"{'s' if len(flags) == 1 else ''} has changed since; bring it back, choose another --output.name, or start anew with "
             "--output.if_exists=new."
         )
 
