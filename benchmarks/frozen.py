@@ -7,8 +7,8 @@ validation and test pictures, trunk, size and batch.
 
 tfpt: `tfpt.fit` with --train.epochs=0, its caches empty. Keras: `image_dataset_from_directory` and `fit` with the trunk frozen,
 as in the guide "Transfer learning & fine-tuning". Bound: each picture is decoded and goes through the trunk once, on the same
-engine, and scikit-learn's logistic regression. Training counts from the first picture to the trained head; the whole program
-also loads TensorFlow and measures the test pictures.
+engine, and scikit-learn's logistic regression. Training counts from the first picture to the trained head, without listing files
+and building models; the whole program also loads TensorFlow and measures the test pictures.
 """
 
 import argparse
@@ -82,7 +82,6 @@ def run_keras(given, work):
     kept = {id(layer) for group in groups[len(groups) - count :] for layer in group}
     for layer in network.layers:
         layer.trainable = id(layer) in kept
-    started = time.monotonic()
     parts = {
         name: keras.utils.image_dataset_from_directory(
             Path(given.pictures) / name,
@@ -100,6 +99,7 @@ def run_keras(given, work):
     model = keras.Model(inputs, keras.layers.Dense(classes)(pooled))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(RATE if count else 1e-3), loss, metrics=["accuracy"])
+    started = time.monotonic()
     model.fit(parts["train"], validation_data=parts["validation"], epochs=given.epochs, verbose=0)
     seconds = time.monotonic() - started
     return {"training": seconds, "accuracy": model.evaluate(parts["test"], verbose=0)[1]}
@@ -114,6 +114,7 @@ def run_bound(given, work):
 
     from tfpt.engines import _choice
     from tfpt.training.side_by_side import side_by_side
+    from tfpt.untuned import untuned
     from tfpt.weights.home import home
 
     device = preprocessor.device()
@@ -142,7 +143,7 @@ def run_bound(given, work):
             whole = np.concatenate([pixels, np.zeros((BATCH - len(pixels), *pixels.shape[1:]), np.uint8)])
             return runs[part]([whole])[0][: len(pixels)]
 
-        batches = decoded.batch(BATCH).prefetch(2)
+        batches = untuned(decoded.batch(BATCH).prefetch(2))
         found = [made for _, made in side_by_side(pooled, batches, at_a_time=_choice.at_a_time(0))]
         return np.concatenate(found), np.array([names.index(file.parent.name) for file in files])
 

@@ -3,7 +3,7 @@
     python benchmarks/text_vs_transformers.py --data=FOLDER --peer_python=peers/bin/python
 
 FOLDER holds train.tsv, dev.tsv and test.tsv: a sentence, a tab, its label, no header. Both get the same sentences, batch,
-epochs, learning rate, schedule and weight decay, a new linear head, and all weights train. Wall time counts from the start
+epochs, learning rate, schedule and weight decay, a new head (the Trainer's behind BERT's pooler), and all weights train. Wall time counts from the start
 of the program, TensorFlow's and torch's import included.
 """
 
@@ -53,6 +53,7 @@ def tfpt_run(given, work, seed):
         "train_speed": given.epochs * examples["train"] / rows[-1]["seconds"],
         "eval_speed": examples["validation"] / last["evaluation_seconds"],
         "accuracy": metrics["test"]["accuracy"]["value"],
+        "precision": json.loads((run / "precision.json").read_text(encoding="utf-8"))["precision"],
     }
 
 
@@ -105,7 +106,11 @@ def peak_memory(process_run, *arguments, **options):
     if not child:
         import resource
 
-        result = process_run(*arguments, **options)
+        try:
+            result = process_run(*arguments, **options)
+        except BaseException as error:  # in the child: the parent's clean-up is not its own
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            os._exit(1)
         result["memory"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10
         with os.fdopen(write_end, "w") as file:
             json.dump(result, file)
@@ -114,6 +119,8 @@ def peak_memory(process_run, *arguments, **options):
     with os.fdopen(read_end) as file:
         text = file.read()
     os.waitpid(child, 0)
+    if not text:
+        raise SystemExit("A side has failed; see above.")
     return json.loads(text)
 
 
@@ -170,7 +177,9 @@ def write(given, found):
     """Writes the section."""
     lines = [
         f"MiniLM-L6 on {Path(given.data).name}, batch {given.batch}, {given.epochs} epochs, learning rate {given.rate:g}, all "
-        f"weights, {LENGTH} tokens at most, {given.threads} threads; tfpt's training precision: {given.precision}. Training is without evaluation, "
+        f"weights, {LENGTH} tokens at most, {given.threads} threads; tfpt's precision: {given.precision}, here {found['tfpt'][0]['precision']}. The Trainer is as run_glue.py "
+        "calls it: float32, random batches, each padded to its longest text; tfpt puts texts of like lengths together, as it does by "
+        "itself. Training is without evaluation, "
         "which is that of the dev split between epochs, the last one.",
         "",
     ]

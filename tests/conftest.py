@@ -19,7 +19,7 @@ LONGEST = (
     "backbones/test_tfhub_runs.py", "training/test_toy_tasks.py", "formats/test_formats.py", "test_configs.py",
     "tasks/test_learned_labels.py", "test_bad_input.py", "test_folds.py", "test_programs.py",
     "test_export_checkpoint.py", "training/test_recipes.py", "training/test_stages.py", "serving/test_bundle.py",
-    "survival/test_kills.py", "tasks/test_text_tasks_end_to_end.py", "test_outside_components.py", "test_quickstart.py",
+    "survival/test_kills.py", "test_export_bundle.py", "tasks/test_text_tasks_end_to_end.py", "test_outside_components.py", "test_quickstart.py",
     "training/test_remote.py",
 )  # fmt: skip
 

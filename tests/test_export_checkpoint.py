@@ -39,7 +39,10 @@ def test_a_fine_tuned_folder_becomes_a_bundle_with_its_classes_and_without_train
     assert np.ptp(answers["scores"], axis=0).max() > 1e-4  # the trunk has a say
     assert set(answers["label"]) <= {b"good", b"bad", b"ugly"}
     card = (exported / "1" / "assets.extra" / "model_card.md").read_text(encoding="utf-8")
-    assert "good, bad, ugly" in card
+    assert "good, bad, ugly" in card and "licence of the weights" in card and "export and proof" in card
+    assert "- Data: what the checkpoint was fine-tuned on" in card and "- Input: text, up to " in card
+    assert "## Limits" in card and "It was not measured at all" in card
+    assert "`scores` float32 [batch, 3]" in card and "| `classification` | classify | `inputs` string [batch] |" in card
 
 
 def test_its_accuracy_is_measured_on_data_with_fewer_classes_in_another_order(exported, tmp_path, capfd):

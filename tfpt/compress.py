@@ -8,7 +8,8 @@ loses more than --compress.max_drop. The data is the model's own; give --data if
 import dataclasses
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -72,28 +73,37 @@ def _written(way: Compression, subject: "Subject", parsed: flags.Parsed, console
     """Makes, measures and publishes a file."""
     from tfpt import formats
     from tfpt.compression import _results
-    from tfpt.compression._comparison import Variant, through_file
+    from tfpt.compression._comparison import Variant, proven, through_file
     from tfpt.serving import bundle
 
     form = formats.find(way.format)
 
-    def variant(name: str, file: Path) -> Variant:
+    def variant(name: str, file: Path, tolerance: float | None, write: Callable[[Path], None]) -> Variant:
+        started = time.monotonic()
+        write(file)
+        seconds = time.monotonic() - started
         servable = through_file(subject.servable, way.format, file, threads=subject.prepared.threads)
         return Variant(
             name=f"{way.format} {name}",
             format=way.format,
             file=file,
             subject=dataclasses.replace(subject, servable=servable),
+            tolerance=tolerance,
+            seconds=seconds,
         )
 
+    def plain(file: Path) -> None:
+        form.write(subject.servable, subject.bundle, file)
+
+    def smaller(file: Path) -> None:
+        way.write(subject, file, console=console)
+
     with tempfile.TemporaryDirectory(prefix="tfpt-compress-") as scratch:
-        plain = Path(scratch) / form.file
-        form.write(subject.servable, subject.bundle, plain)
+        before = Variant(name="SavedModel", format="saved_model", file=subject.bundle, subject=subject)
+        unchanged = variant("float32", Path(scratch) / form.file, form.tolerance, plain)
         with bundle.publishing(_folder(way, subject, parsed), "next") as (partial, final):
-            small = partial / form.file
-            way.write(subject, small, console=console)
-            before = Variant(name="SavedModel", format="saved_model", file=subject.bundle, subject=subject)
-            variants = [before, variant("float32", plain), variant(way.argument, small)]
+            small = variant(way.argument, partial / form.file, way.tolerance, smaller)
+            variants = [before, *proven([unchanged, small], way=parsed.compress)]
             results = _results.compare(parsed.compress, way.options, variants, console=console)
             _results.tell(results, console)
             _results.check_drop(results)
@@ -111,6 +121,7 @@ def _trained(way: Compression, subject: "Subject", parsed: flags.Parsed, console
     from tfpt.evaluation.measure import measure
     from tfpt.evaluation.results import as_json
     from tfpt.serving.servable import EXTRA, Servable
+    from tfpt.trained_run import numbers
 
     before = Variant(name="before", format="saved_model", file=subject.bundle, subject=subject)
     scores = scores_of(before, console=console)
@@ -119,10 +130,6 @@ def _trained(way: Compression, subject: "Subject", parsed: flags.Parsed, console
     experiment = _published(way, subject, parsed, metrics)
     folder = Path(experiment.output.run_dir)
     _same_way(folder, {"compress": parsed.compress, "model": _fingerprint(subject), **dataclasses.asdict(way.options)})
-    if not len(subject.splits.test):
-        console.warn(
-            "There is no test split, so --compress.max_drop keeps nothing back: look at the table before using it."
-        )
     try:
         made = run.fit_experiment(
             experiment,
@@ -132,6 +139,11 @@ def _trained(way: Compression, subject: "Subject", parsed: flags.Parsed, console
         )
     except GateError as error:
         raise GateError(f"--compress.max_drop={way.options.max_drop:g}: {error}") from error
+    if not len(subject.splits.test):
+        after_training = numbers(made.metrics["validation"])
+        _results.check_kept(subject, numbers(metrics), after_training, max_drop=way.options.max_drop)
+        if made.model_folder is None:
+            made = run.export_experiment(experiment, console=console, offline=parsed.offline)
     assert made.model_folder is not None
     smaller = Servable.load(made.model_folder, trust=parsed.trust)
     after = Variant(
@@ -148,7 +160,10 @@ def _trained(way: Compression, subject: "Subject", parsed: flags.Parsed, console
 
 
 def _published(way: Compression, subject: "Subject", parsed: flags.Parsed, metrics: Mapping[str, Any]) -> Experiment:
-    """Returns the run that makes the other model, which is published if it is not too much worse."""
+    """Returns the run that makes the other model, which is published if it is not too much worse.
+
+    A run asks its test split before it publishes. Where there is none, it does not publish: validation is asked afterwards.
+    """
     primary = subject.servable.task.primary_of(subject.servable.state)
     value, drop = metrics[primary.name]["value"], way.options.max_drop
     bound = (
@@ -158,7 +173,7 @@ def _published(way: Compression, subject: "Subject", parsed: flags.Parsed, metri
     )
     experiment = _with_given(way.experiment(subject), parsed)
     folder = _folder(way, subject, parsed)
-    require = bound if len(subject.splits.test) else ""
+    tested = bool(len(subject.splits.test))
     return dataclasses.replace(
         experiment,
         runtime=parsed.options["runtime"],
@@ -169,7 +184,7 @@ def _published(way: Compression, subject: "Subject", parsed: flags.Parsed, metri
             model_dir=str(folder),
             if_exists="resume",
         ),
-        export=dataclasses.replace(experiment.export, require=require, version="next", publish=True),
+        export=dataclasses.replace(experiment.export, require=bound if tested else "", version="next", publish=tested),
     )
 
 

@@ -1,8 +1,9 @@
-"""Exports a trained experiment again, or a checkpoint that was fine-tuned elsewhere.
+"""Exports a trained experiment again, an exported model in other formats, or a checkpoint that was fine-tuned elsewhere.
 
 `tfpt train` exports by itself; this is for a run whose gate said no, that was trained with --export.publish=false, or
-that shall be published once more. Without --data it makes a served model of a fine-tuned checkpoint, with its head and its
-classes: --task=text_classification --backbone=hf:FOLDER. Nothing is trained.
+that shall be published once more. With --model it needs no data: it publishes an exported model once more as it is, with files in
+the formats of --export.formats beside it. Without --data it makes a served model of a fine-tuned checkpoint, with its head and
+its classes: --task=text_classification --backbone=hf:FOLDER. Nothing is trained.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ from tfpt.config import DEFAULT_TRUNK, setting
 from tfpt.console import Console
 from tfpt.errors import UserError
 
-PROGRAM = "Export a trained experiment again, or a checkpoint fine-tuned elsewhere."
+PROGRAM = "Export a trained experiment again, a model in other formats, or a checkpoint fine-tuned elsewhere."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,19 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _export(parsed: flags.Parsed, console: Console) -> None:
+    if parsed.model:
+        from tfpt import export_bundle
+
+        export_bundle.check_given(parsed.given)
+        final = export_bundle.export_bundle(
+            parsed.model,
+            parsed.options["export"],
+            trust=parsed.trust,
+            threads=parsed.options["runtime"].threads,
+            console=console,
+        )
+        console.say(f"model   {final}")
+        return
     if parsed.experiment is not None:
         from tfpt import run
 
@@ -48,8 +62,8 @@ def _export(parsed: flags.Parsed, console: Console) -> None:
         return
     if not parsed.task or set(parsed.backbone or ()) != {DEFAULT_TRUNK}:
         raise UserError(
-            "Give the flags of a trained experiment (--flagfile=FILE), or, for a checkpoint that was fine-tuned elsewhere, "
-            "--task=text_classification and --backbone=hf:FOLDER."
+            "Give the flags of a trained experiment (--flagfile=FILE), or --model=saved_models/NAME with --export.formats, or, for a "
+            "checkpoint that was fine-tuned elsewhere, --task=text_classification and --backbone=hf:FOLDER."
         )
     from tfpt.export_checkpoint import export_checkpoint, with_checkpoint_head
 

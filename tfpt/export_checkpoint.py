@@ -1,10 +1,11 @@
 """From a checkpoint that was fine-tuned elsewhere to a served model: no data, no training, the same proof."""
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfpt import __version__, formats, startup
+from tfpt import formats, startup
 from tfpt.config import DEFAULT_TRUNK, Component, Export, Input, Output
 from tfpt.console import Console
 from tfpt.errors import UserError
@@ -57,8 +58,10 @@ def export_checkpoint(
         RuntimeError: the proof failed; nothing is published.
     """
     startup.start_tensorflow()
+    from tfpt.evaluation.environment import environment
     from tfpt.formats import _written
     from tfpt.serving import bundle, deployment, parity
+    from tfpt.serving.model_card import checkpoint_card
     from tfpt.serving.servable import EXTRA, Servable
     from tfpt.training.assembly import assemble
     from tfpt.training.setting import checkpoint_head
@@ -93,6 +96,7 @@ def export_checkpoint(
     raw = [{name: text.encode() for name in preprocessor.raw_features} for text in TEXTS]
     answers = servable.predict({name: [one[name] for one in raw] for name in raw[0]}, batch_size=len(raw))
     folder = Path(output.model_dir or f"saved_models/{output.name or _name(backbone)}")
+    started = time.monotonic()
     with bundle.publishing(folder, export.version) as (partial, final):
         console.say("Exporting and proving the export equal in a fresh process ...")
         warmup = () if export.warmup == "none" else None
@@ -107,10 +111,16 @@ def export_checkpoint(
             )
         deployment.deploy(servable, partial / EXTRA, name=folder.name)
         _written.write(export.formats, servable, partial, raw, console=console)
-        spec = trunk.spec()
-        card = (
-            f"# {folder.name}\n\n{task}, exported with tfpt {__version__} from {backbone} as it was fine-tuned; nothing was measured.\n\n"
-            f"- Origin: {spec.origin}; licence of the weights: {spec.licence}\n- Answers: {', '.join(head.classes)}\n"
+        card = checkpoint_card(
+            folder.name,
+            task,
+            backbone=backbone,
+            spec=trunk.spec(),
+            preprocessor=preprocessor,
+            classes=head.classes,
+            bundle=partial,
+            timings={"export and proof": time.monotonic() - started},
+            machine=environment(),
         )
         (partial / EXTRA / "model_card.md").write_text(card, encoding="utf-8")
     console.say(

@@ -115,7 +115,7 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
                 (partial / EXTRA / "metrics.json").write_text(
                     as_json(nameless), encoding="utf-8", errors="surrogateescape"
                 )
-                card = model_card(setting, metrics, timings=timings, machine=environment())
+                card = model_card(setting, metrics, bundle=partial, timings=timings, machine=environment())
                 (partial / EXTRA / "model_card.md").write_text(card, encoding="utf-8", errors="surrogateescape")
     finally:
         write_results(

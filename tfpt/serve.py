@@ -5,11 +5,12 @@ New version folders are taken into service while it runs. It listens on this mac
 
 import asyncio
 import base64
+import contextlib
 import json
 import signal
 import sys
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tfpt.server.service import Serving
 
 PROGRAM = "Serve an exported model over REST and gRPC, with a web page."
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GROUPS = {"serve": Options}
 """Its own flag groups, which the other programs accept in a flag file."""
 
@@ -55,21 +57,55 @@ def _serve(parsed: flags.Parsed, console: Console) -> None:
             f"--serve.host={options.host}: whoever reaches this machine can use the model; nobody is asked who he is."
         )
 
-    async def run() -> None:
-        stop = asyncio.Event()
+    async def answer(stop: asyncio.Event, ready: asyncio.Event) -> None:
         async with service.serving(
             Path(model), options, runtime=runtime, trust=parsed.trust, console=console
         ) as serving:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            ready.set()
             if parsed.json:
                 where = {"name": serving.name, "version": serving.version, "url": serving.url, "grpc": serving.grpc}
                 print(json.dumps(where), file=sys.stdout, flush=True)
             console.say(_welcome(serving))
             await stop.wait()
-            console.say("Stopping: what has arrived is answered first.")
+            console.say("Stopping: what has arrived is answered first; told once more, it ends at once.")
+
+    async def run() -> None:
+        ready = asyncio.Event()
+        with _told_to_stop() as stop:
+            answering, told = asyncio.create_task(answer(stop, ready)), asyncio.create_task(stop.wait())
+            await asyncio.wait({answering, told}, return_when=asyncio.FIRST_COMPLETED)
+            told.cancel()
+            if not answering.done() and not ready.is_set():
+                console.say("Stopping: what is being loaded is finished first; told once more, it ends at once.")
+                answering.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await answering
+            else:
+                await answering
 
     asyncio.run(run())
+
+
+@contextlib.contextmanager
+def _told_to_stop() -> Iterator[asyncio.Event]:
+    """Yields what Ctrl-C and SIGTERM set while the block runs; the second of them ends the process as if nobody listened."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def told() -> None:
+        stop.set()
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, told)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
 
 
 def _welcome(serving: "Serving") -> str:
@@ -89,9 +125,11 @@ def _welcome(serving: "Serving") -> str:
 
 def _example(serving: "Serving") -> str:
     """Returns a request that the model takes, as JSON without a single quote."""
+    with serving.versions.lease(name=serving.name) as (_, model):
+        example = model.smallest_example()
     values = {
         name: {"b64": base64.b64encode(value).decode()} if b"\0" in value else value.decode()
-        for name, value in serving.model.smallest_example().items()
+        for name, value in example.items()
     }
     return json.dumps({"instances": [values if len(values) > 1 else values.popitem()[1]]})
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfpt import compress, flags
-from tfpt.compression import Options, _results, _subject
+from tfpt import compress, flags, run
+from tfpt.compression import Options, _results, _subject, quantize
 from tfpt.compression._comparison import changed_share
 from tfpt.compression.distill import Distill, soft_losses
 from tfpt.compression.prune import Prune, cubic, quantile, sparsity_of
@@ -58,7 +58,49 @@ def test_an_int8_file_is_small_and_says_what_it_lost(call, model, tmp_path):
     assert {(row["threads"], row["batch"]) for row in small["latency"]} == {(1, 1), (1, 32), (2, 1), (2, 32)}
     assert all(0 < row["p50_ms"] <= row["p99_ms"] and row["runs"] >= 10 for row in small["latency"])
     assert (folder / "labels.txt").read_text().split() == ["blue", "green", "red"]
-    assert "litert int8" in out and "litert int8" in (folder / "model_card.md").read_text()
+    assert (before["max_difference"], before["tolerance"], small["tolerance"]) == (None, None, None)
+    assert 0 < plain["max_difference"] <= plain["tolerance"] == 1e-4 < small["max_difference"] < 1
+    card = (folder / "model_card.md").read_text()
+    assert "litert int8" in out and "litert int8" in card and "- write the file: " in card
+    own = (model / "assets.extra" / "model_card.md").read_text()
+    assert card.endswith(own.replace("\n## ", "\n### ").replace("# ", "## ", 1))
+    for part in ("licence of the weights", "- Data: ", "- Input: ", "### Limits", "### Effort"):
+        assert part in card
+
+
+@pytest.mark.parametrize("wrong", ["float32", "float16"])
+def test_a_file_that_is_further_off_than_its_tolerance_is_not_published(call, model, tmp_path, monkeypatch, wrong):
+    from tfpt.formats import litert
+
+    convert, whole = litert.convert, litert.Litert.write
+
+    def with_noise(self, servable, bundle, file):
+        whole(self, servable, _with_noise(bundle, tmp_path / "noise"), file)
+
+    if wrong == "float32":
+        monkeypatch.setattr(litert.Litert, "write", with_noise)
+    else:
+        monkeypatch.setattr(
+            quantize,
+            "convert",
+            lambda servable, bundle, **how: convert(servable, _with_noise(bundle, tmp_path / "noise")),
+        )
+    code, _, err = call(
+        f"--model={model}", "--compress=quantize:float16", "--compress.max_drop=1", "--compress.output=small"
+    )
+    assert code == 2
+    allowed = {"float32": "0.0001", "float16": "0.1"}[wrong]
+    assert f"--compress=quantize:float16: litert {wrong} does not answer what the SavedModel does" in err
+    assert f"and {allowed} is allowed; nothing was published" in err
+    assert list((tmp_path / "small").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_float16_file_is_within_its_tolerance(call, model, tmp_path):
+    code, _, err = call(f"--model={model}", "--compress=quantize:float16", "--compress.output=small")
+    assert (code, err) == (0, "")
+    small = json.loads((tmp_path / "small" / "1" / "results.json").read_text())["variants"][-1]
+    assert 0 < small["max_difference"] < 0.5 * small["tolerance"]
 
 
 def test_what_loses_too_much_is_not_published(call, model, tmp_path, monkeypatch):
@@ -114,6 +156,44 @@ def test_pruned_weights_are_zero_in_the_bundle(call, model, tmp_path):
     assert after["zip_bytes"] < 0.8 * before["zip_bytes"]
     code, _, err = call(f"--model={model}", "--compress=prune:0.3", "--compress.output=half")
     assert code == 2 and "other settings of --compress" in err
+
+
+@pytest.fixture(scope="module")
+def untested(fit, pictures, tmp_path_factory):
+    """A classifier without a test split."""
+    folder = tmp_path_factory.mktemp("untested")
+    run = fit(folder, data=f"folder:{pictures}", epochs=8, head_epochs=0, split=(60, 40, 0))
+    return run.model_folder
+
+
+def test_without_a_test_split_the_other_model_is_held_to_validation(call, untested, tmp_path, monkeypatch):
+    asked = []
+
+    def fit_experiment(experiment, **_):
+        asked.append(experiment.export)
+        return SimpleNamespace(metrics={"validation": {"accuracy": {"value": 0.1}}}, model_folder=None)
+
+    monkeypatch.setattr(run, "fit_experiment", fit_experiment)
+    code, _, err = call(f"--model={untested}", "--compress=prune:0.5", "--compress.output=half")
+    assert code == 3
+    assert "--compress.max_drop=0.01: accuracy on validation went from" in err and "nothing was published" in err
+    (export,) = asked
+    assert (export.publish, export.require) == (False, "")
+    assert not (tmp_path / "half").exists()
+
+
+@pytest.mark.slow
+def test_what_validation_lets_through_is_published_and_again_is_not_done_twice(call, untested, tmp_path):
+    half = f"--model={untested}", "--compress=prune:0.5", "--compress.epochs=1", "--compress.output=half"
+    code, out, err = call(*half, "--compress.max_drop=1")
+    assert (code, err) == (0, "")
+    assert "Parity passed" in out
+    results = json.loads((tmp_path / "half" / "1" / "assets.extra" / "compression.json").read_text())
+    assert results["split"] == "validation"
+    assert sparsity_of(Servable.load(tmp_path / "half"))["zeros_in_kernels"] > 0.4
+    code, out, _ = call(*half, "--compress.max_drop=1")
+    assert code == 0 and "This experiment is finished" in out
+    assert [folder.name for folder in (tmp_path / "half").iterdir()] == ["1"]
 
 
 @pytest.mark.slow
@@ -264,6 +344,9 @@ def test_results_without_a_number_are_json(tmp_path):
         "bytes": 1,
         "zip_bytes": 1,
         "latency": [],
+        "seconds": 1.0,
+        "max_difference": float("nan"),
+        "tolerance": None,
         "metrics": {"m": {"value": float("nan"), "low": None}},
     }
     inputs = {"inputs": np.zeros((1, 4, 4, 3), np.uint8)}

@@ -1,8 +1,10 @@
 """How examples of several clients come together: sizes, waiting, neighbours, a full queue."""
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -29,13 +31,13 @@ class Echo:
         return [dict(work.values) for work in works]
 
 
-def work(*numbers, lane="a"):
-    return Work(signature="s", values={"x": np.array(numbers)}, length=len(numbers), key=(lane,))
+def work(*numbers, lane="a", **more):
+    return Work(signature="s", values={"x": np.array(numbers)}, length=len(numbers), key=(lane,), **more)
 
 
-def run(scenario, *, batch_size=8, wait=0.0, queue=100):
+def run(scenario, *, batch_size=8, wait=0.0, queue=100, metrics=None):
     async def inside():
-        batcher = Batcher(batch_size=batch_size, wait=wait, queue=queue, metrics=Metrics())
+        batcher = Batcher(batch_size=batch_size, wait=wait, queue=queue, metrics=metrics or Metrics())
         running = asyncio.create_task(batcher.run())
         try:
             return await asyncio.wait_for(scenario(batcher), 20)
@@ -129,6 +131,61 @@ def test_one_waits_for_others_that_are_being_prepared_but_not_for_ever():
 
     assert 0.25 < run(scenario, wait=0.3) < 3
     assert model.batches == [2]
+
+
+def test_one_that_nobody_can_join_does_not_wait():
+    async def scenario(batcher):
+        started = time.monotonic()
+        with batcher.preparing():
+            await batcher.submit(Echo(), work(1, alone=True))
+        return time.monotonic() - started
+
+    assert run(scenario, wait=5.0) < 1
+
+
+def test_examples_that_take_long_make_smaller_batches():
+    model = Echo()
+
+    async def scenario(batcher):
+        model.may_go_on.clear()
+        tasks = await submitted(
+            batcher, model, work(0), work(*range(1, 6), lane="c", cost=4), work(6, lane="b", cost=100)
+        )
+        tasks += await submitted(batcher, model, work(7, lane="b", cost=100))
+        model.may_go_on.set()
+        return await asyncio.gather(*tasks)
+
+    assert numbers(run(scenario)) == [[0], [1, 2, 3, 4, 5], [6], [7]]
+    assert sorted(model.batches) == [1, 1, 1, 1, 2, 2]
+
+
+def test_a_model_that_nobody_asks_is_not_held():
+    async def scenario(batcher):
+        model = Echo()
+        held = weakref.ref(model)
+        await batcher.submit(model, work(1))
+        del model
+        await asyncio.sleep(0.05)
+        gc.collect()
+        return held()
+
+    assert run(scenario) is None
+
+
+def test_the_queue_is_counted_when_it_is_looked_at():
+    model, metrics = Echo(), Metrics()
+
+    async def scenario(batcher):
+        model.may_go_on.clear()
+        tasks = await submitted(batcher, model, work(0))
+        tasks += await submitted(batcher, model, work(1), work(2, 3))
+        during = metrics.text()
+        model.may_go_on.set()
+        await asyncio.gather(*tasks)
+        return during, metrics.text()
+
+    during, after = run(scenario, metrics=metrics)
+    assert b"tfpt_queue_examples 3.0" in during and b"tfpt_queue_examples 0.0" in after
 
 
 def test_the_wait_ends_when_nobody_comes_any_more():

@@ -20,11 +20,16 @@ def test_the_server_answers_from_the_engine_that_was_asked_for(serve, first, pet
     with serve(first, name="pets", engine="openvino", batch_size=2) as client:
         code, answer = client.post("predict", {"instances": rows})
         said = "".join(client.lines)
-        assert type(client.serving.model.runner) is EngineRunner
+        assert type(model_of(client).runner) is EngineRunner
     assert code == 200 and "The model runs on openvino (" in said
     wanted = whole.predict({"image": encoded[:3]})["scores"]
     np.testing.assert_allclose([row["scores"] for row in answer["predictions"]], wanted, atol=1e-4)
-    assert type(pets.serving.model.runner) is TensorflowRunner and "runs on" not in "".join(pets.lines)
+    assert type(model_of(pets).runner) is TensorflowRunner and "runs on" not in "".join(pets.lines)
+
+
+def model_of(client):
+    with client.serving.versions.lease(name=client.serving.name) as (_, model):
+        return model
 
 
 def fake(*, off=0.0, fails=False):

@@ -140,6 +140,8 @@ def test_wrong_calls(stub, models, encoded):
         stub.Classify(examples_request(classification_pb2.ClassificationRequest, []))
     with refused(wrong, "no feature image; it has text"):
         stub.Classify(examples_request(classification_pb2.ClassificationRequest, encoded[:1], feature="text"))
+    with refused(wrong, "Missing ModelSpec"):
+        stub.Predict(predict_request(encoded[:1], name=""))
     with refused(wrong, "at least one metadata_field"):
         stub.GetModelMetadata(get_model_metadata_pb2.GetModelMetadataRequest())
     with refused(wrong, "at least one task"):
@@ -165,6 +167,46 @@ def test_a_tensor_whose_shape_asks_for_all_the_memory_is_refused(stub):
     texts.inputs["image"].dtype = 21  # a variant
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "a type that no signature takes"):
         stub.Predict(texts)
+
+
+def test_a_single_value_does_not_stand_for_a_large_array(stub):
+    request = predict_request(np.float32([1]), signature="pixels")
+    del request.inputs["image"].tensor_shape.dim[:]
+    for size in (1, 400, 400, 3):
+        request.inputs["image"].tensor_shape.dim.add(size=size)
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "has a shape for 480000 values, and fewer of them"):
+        stub.Predict(request)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "field", "value"),
+    [(tf.uint8, "int_val", 300), (tf.int8, "int_val", -300), (tf.float16, "half_val", 70_000)],
+)
+def test_a_number_that_does_not_fit_into_its_type_is_refused(stub, dtype, field, value):
+    request = predict_request(np.zeros([1], dtype.as_numpy_dtype), signature="outputs", feature="inputs")
+    request.inputs["inputs"].ClearField("tensor_content")
+    getattr(request.inputs["inputs"], field)[:] = [value]
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "input inputs has a shape for 1 values, and others"):
+        stub.Predict(request)
+
+
+def test_no_strings_in_a_shape_that_no_array_can_have_are_refused(stub):
+    request = predict_request(np.zeros([0], object))
+    for _ in range(2):
+        request.inputs["image"].tensor_shape.dim.add(size=2**62)
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "input image has a shape for 0 values, and others"):
+        stub.Predict(request)
+
+
+def test_a_folder_that_goes_away_while_it_is_looked_at_is_said(pets, models, monkeypatch):
+    async def scan():
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(pets.serving.versions, "scan", scan)
+    request = model_management_pb2.ReloadConfigRequest()
+    request.config.model_config_list.config.add(name="pets")
+    with refused(grpc.StatusCode.UNAVAILABLE, "folder cannot be looked at (No such file or directory)"):
+        models.HandleReloadConfigRequest(request)
 
 
 def test_a_client_cannot_choose_the_models_folder(models):

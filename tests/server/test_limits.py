@@ -11,9 +11,13 @@ import threading
 import time
 import zlib
 
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_serving.apis import classification_pb2, predict_pb2, prediction_service_pb2_grpc, regression_pb2
+
+from tfpt.server import service
 
 
 def b64(value):
@@ -120,17 +124,83 @@ def test_a_head_that_never_ends_and_a_body_that_never_comes(small, connected):
     assert read(again) == b""
 
 
-def test_more_connections_than_allowed(small, connected):
-    held = [connected() for _ in range(45)]
-    time.sleep(0.1)
-    code, _ = small.call("GET", "/healthz")
-    assert code == 503
+def test_more_requests_than_allowed(small, connected, encoded):
+    body = json.dumps({"instances": [b64(encoded[0])]}).encode()
+    held = [connected() for _ in range(40)]
     for connection in held:
-        connection.close()
+        connection.sendall(
+            f"POST /v1/models/pets:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        )
     until = time.monotonic() + 10
-    while small.call("GET", "/healthz")[0] != 200:
+    while (answer := small.post("predict", body))[0] != 503:
         assert time.monotonic() < until
-        time.sleep(0.05)
+        time.sleep(0.02)
+    assert answer == (503, {"error": "40 requests are being answered already; come back later"})
+    assert small.headers["retry-after"] == "1"
+    assert small.call("GET", "/healthz")[0] == small.call("GET", "/readyz")[0] == 200
+    assert 'method="predict",status="UNAVAILABLE"' in small.call("GET", "/metrics")[1]
+    for connection in held:
+        assert first_answer(connection).startswith(b"HTTP/1.1 408 ")
+    assert small.post("predict", body)[0] == 200
+
+
+def test_of_too_many_connections_the_one_that_was_silent_for_longest_goes(serve, first):
+    with serve(first, name="pets", batch_size=1, connections=1) as client, contextlib.ExitStack() as opened:
+        host, port = client.host.split(":")
+        held = [
+            opened.enter_context(contextlib.closing(socket.create_connection((host, int(port)), timeout=20)))
+            for _ in range(service._SPARE + 1)
+        ]
+        held[0].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert first_answer(held[0]).startswith(b"HTTP/1.1 200 ")
+        assert client.call("GET", "/healthz")[0] == 200
+        assert read(held[1]) == b""
+        for one in (held[0], held[2]):
+            one.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert first_answer(one).startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_answer_that_nobody_reads_is_not_kept(small):
+    count = 2000
+    with contextlib.closing(socket.socket()) as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.settimeout(20)
+        host, port = small.host.split(":")
+        slow.connect((host, int(port)))
+        slow.sendall(b"GET /page.js HTTP/1.1\r\nHost: x\r\n\r\n" * count)
+        time.sleep(2.5)
+        assert 0 < read(slow).count(b"HTTP/1.1 200 ") < count
+
+
+def test_what_is_no_http_is_refused_as_all_else(connected):
+    wrong = connected()
+    wrong.sendall(b"no request\r\n\r\n")
+    head, _, body = read(wrong).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ") and b"application/json" in head
+    assert json.loads(body) == {"error": "Invalid HTTP request received."}
+
+
+def test_examples_are_no_larger_with_what_they_share(small):
+    body = {"signature_name": "examples", "context": {"image": b64(bytes(60_000))}, "examples": [{}] * 4}
+    assert small.post("classify", body) == (413, {"error": "the examples with their context are larger than 0.2 MB"})
+    numbers = {"signature_name": "examples", "context": {"x": [1] * 20_000}, "examples": [{}] * 4}
+    assert small.post("classify", numbers)[0] == 413
+    assert small.post("classify", {"examples": [1] * 5}) == (  # counted before they are looked at
+        400, {"error": "5 examples were sent; a request may have 1 to 4"},
+    )  # fmt: skip
+    request = classification_pb2.ClassificationRequest()
+    request.model_spec.name, request.model_spec.signature_name = "pets", "examples"
+    sent = request.input.example_list_with_context
+    sent.context.features.feature["image"].bytes_list.value.append(bytes(60_000))
+    sent.examples.extend([tf.train.Example()] * 4)
+    with grpc.insecure_channel(small.serving.grpc) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        with pytest.raises(grpc.RpcError, match="with their context are larger than") as refusal:
+            stub.Classify(request)
+        assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        sent.examples.add()
+        with pytest.raises(grpc.RpcError, match="5 examples were sent; a request may have 1 to 4"):
+            stub.Classify(request)
 
 
 def test_overload_is_503_and_nothing_else(small, encoded):
@@ -167,6 +237,58 @@ def test_stopping_answers_what_has_arrived(serve, first, encoded):
     assert len(answers[0][1]["predictions"]) == 80
 
 
+def test_what_nobody_waits_for_any_more_is_not_computed(serve, first, encoded):
+    may_go_on, calls = threading.Event(), []
+
+    class Held:
+        def predict(self, batch):
+            calls.append(len(batch["inputs"]))
+            may_go_on.wait(20)
+            return before.predict(batch)
+
+    body = json.dumps({"instances": [b64(encoded[0])]}).encode()
+    head = f"POST /v1/models/pets:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with serve(first, name="pets", batch_size=1) as client, contextlib.ExitStack() as opened:
+
+        def until(line):
+            end = time.monotonic() + 20
+            while line not in client.call("GET", "/metrics")[1]:
+                assert time.monotonic() < end, line
+                time.sleep(0.02)
+
+        with client.serving.versions.lease(name="pets") as (_, model):
+            before = model.runner
+            model.runner = Held()
+        host, port = client.host.split(":")
+        asked = [opened.enter_context(socket.create_connection((host, int(port)), timeout=20)) for _ in range(5)]
+        try:
+            for connection in asked:
+                connection.sendall(head + body)
+            until("tfpt_queue_examples 4.0")
+            for connection in asked:
+                connection.close()
+            until('tfpt_requests_total{interface="rest",method="predict",status="INVALID_ARGUMENT"} 5.0')
+        finally:
+            may_go_on.set()
+        assert client.post("predict", body)[0] == 200
+    assert calls == [1, 1]  # that which was on its way, and the last
+
+
+def test_before_it_stops_it_says_so_to_who_asks_whether_it_is_ready(serve, first, encoded):
+    with serve(first, name="pets", batch_size=1, drain_seconds=2.0) as client:
+        assert client.call("GET", "/readyz")[0] == 200
+        client.stop()
+        until = time.monotonic() + 2
+        while (answer := client.call("GET", "/readyz"))[0] == 200:
+            assert time.monotonic() < until
+        assert answer == (503, {"error": "the server is stopping"})
+        time.sleep(0.5)  # uvicorn alone would have stopped to listen by now
+        assert client.post("predict", {"instances": [b64(encoded[0])]})[0] == 200
+
+
+HALF = "\ud800"  # half a character: JSON can say it, and no bytes can
+
+
 def malformed(random, encoded):
     """Yields requests that are wrong in many ways: verb, address, headers, body."""
     good = json.dumps({"instances": [b64(random.choice(encoded))]})
@@ -177,7 +299,9 @@ def malformed(random, encoded):
     number = random.choice(["NaN", "-Infinity", "1e999", "9" * 400, "-0", "1.5", "true", "null", '"x"', "{}", "[]"])
     deep = "[" * random.choice([10, 70, 990, 5000]) + "]" * random.choice([0, 10, 990])
     name = random.choice(
-        ["serving_default", "pixels", "outputs", "embedding", "host_image", "../x", "\0", "", 7, None, [], "é" * 300]
+        ["serving_default", "pixels", "outputs", "embedding", "host_image", "examples", "classification"]
+        if random.random() < 0.5
+        else ["../x", "\0", "", 7, None, [], "é" * 300, HALF]
     )
     example = tf.train.Example()
     example.features.feature[random.choice(["image", "x"])].bytes_list.value.append(
@@ -201,7 +325,15 @@ def malformed(random, encoded):
         f'{{"signature_name": "outputs", "instances": [{number}]}}',
         f'{{"instances": {deep}}}',
         f'{{"instances": [{number}]}}',
-        json.dumps({"examples": random.choice([[], [1], [{}], [{"image": [1, "x"]}], {"image": "x"}])}),
+        json.dumps({"examples": random.choice([[], [1], [{}], [{"image": [1, "x"]}], {"image": "x"}, [{HALF: 1}]])}),
+        json.dumps({"inputs": {random.choice([HALF, "\0", "image"]): [random.choice([HALF, "x"])]}}),
+        json.dumps(
+            {
+                "signature_name": name,
+                "context": {random.choice(["image", "x", HALF]): random.choice([b64(bytes(picture)), [1] * 9, HALF])},
+                "examples": [{}] * random.choice([1, 3, 2000]),
+            }
+        ),
         random.randbytes(random.randrange(300)),
         "",
     ]
@@ -244,6 +376,77 @@ def bombard(client, encoded, count, *, seed):
     return [status_of(client, malformed(source, encoded)) for _ in range(count)]
 
 
+def malformed_call(random, encoded):
+    """Returns a method of the PredictionService and a message that is wrong in many ways."""
+    name = random.choice(["serving_default", "pixels", "outputs", "embedding", "examples", "classification", "x", ""])
+    picture = bytearray(random.choice(encoded))
+    picture[random.randrange(len(picture))] = random.randrange(256)
+    if random.random() < 0.5:
+        request = predict_pb2.PredictRequest()
+        tensor = request.inputs[random.choice(["image", "image", "inputs", "examples", ""])]
+        tensor.dtype = random.choice([0, 1, 3, 4, 7, 7, 9, 14, 19, 21, 23, 101])
+        sizes = [0, 1, 1, 2, 3, 8, 8, 2000, -1, 10**9, 2**62]
+        for _ in range(random.choice([0, 1, 1, 4, 4, 9])):
+            tensor.tensor_shape.dim.add(size=random.choice(sizes))
+        for _ in range(random.choice([0, 1, 1, 3])):
+            tensor.string_val.append(bytes(picture))
+            tensor.int_val.append(random.choice([0, 255, 300, -1, 2**31 - 1]))
+            tensor.half_val.append(random.choice([0, 70_000]))
+            tensor.float_val.append(random.choice([0.5, float("nan"), float("inf")]))
+        if random.random() < 0.2:
+            tensor.tensor_content = random.randbytes(random.randrange(30))
+        request.output_filter.extend(random.choice([[], [], ["scores"], ["x"], ["label", "label"]]))
+        method, spec = "Predict", request.model_spec
+    else:
+        method = random.choice(["Classify", "Regress"])
+        kinds = {"Classify": classification_pb2.ClassificationRequest, "Regress": regression_pb2.RegressionRequest}
+        request = kinds[method]()
+        shared = random.random() < 0.5
+        sent = request.input.example_list_with_context if shared else request.input.example_list
+        some = [sent.examples.add().features for _ in range(random.choice([0, 1, 3, 2000]))]
+        for features in [*some, sent.context.features] if shared else some:
+            feature = features.feature[random.choice(["image", "image", "x"])]
+            feature.bytes_list.value.append(
+                bytes(picture)
+            ) if random.random() < 0.7 else feature.float_list.value.append(1)
+        spec = request.model_spec
+    spec.name = random.choice(["pets", "pets", "pets", "pets", "cats", ""])
+    spec.signature_name = name
+    if random.random() < 0.2:
+        spec.version.value = random.choice([1, 9, -1])
+    elif random.random() < 0.1:
+        spec.version_label = "../x"
+    return method, request
+
+
+def bombard_calls(client, encoded, count, *, seed):
+    """Returns the codes of answers to malformed calls of gRPC."""
+    source, codes = random.Random(seed), []
+    with grpc.insecure_channel(client.serving.grpc) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        for _ in range(count):
+            method, request = malformed_call(source, encoded)
+            try:
+                getattr(stub, method)(request, timeout=30)
+                codes.append(grpc.StatusCode.OK)
+            except grpc.RpcError as error:
+                codes.append(error.code())
+    return codes
+
+
+REFUSED = {
+    grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE,
+}  # fmt: skip
+
+
+def test_malformed_calls(pets, encoded):
+    codes = bombard_calls(pets, encoded, 300, seed=0)
+    assert set(codes) <= REFUSED | {grpc.StatusCode.OK}
+    assert sum(code in REFUSED for code in codes) > 200
+    assert pets.post("predict", {"instances": [b64(encoded[0])]})[0] == 200
+
+
 def test_malformed_requests(pets, encoded):
     codes = bombard(pets, encoded, 300, seed=0)
     assert not [code for code in codes if code is not None and code >= 500 and code != 503]
@@ -256,14 +459,17 @@ def test_malformed_requests(pets, encoded):
 def test_ten_thousand_malformed_requests_leave_no_trace(serve, first, encoded):
     with serve(first, name="pets", batch_size=4) as client:
         bombard(client, encoded, 1000, seed=1)
+        bombard_calls(client, encoded, 1000, seed=1)
         before = resident()
         codes = bombard(client, encoded, 10_000, seed=2)
+        calls = bombard_calls(client, encoded, 10_000, seed=2)
+        assert set(calls) <= REFUSED | {grpc.StatusCode.OK}
         assert not [code for code in codes if code is not None and code >= 500 and code != 503]
         assert client.post("predict", {"instances": [b64(encoded[0])]})[0] == 200
         grown = resident() - before
         metrics = client.call("GET", "/metrics")[1]
     print(
-        f"\n10,000 malformed requests: memory grew by {grown / 1e6:.1f} MB; status codes {sorted({c or 0 for c in codes})}"
+        f"\n10,000 malformed requests over each interface: memory grew by {grown / 1e6:.1f} MB; status codes {sorted({c or 0 for c in codes})}"
     )
     assert grown < 50e6
     assert "tfpt_queue_examples 0.0" in metrics

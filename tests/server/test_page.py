@@ -244,6 +244,13 @@ def test_spans_are_marked_in_their_text(browser, serve, write_bundle, tmp_path):
     ]
 
 
+def test_words_that_stand_for_numbers_are_read(browser, pets):
+    browser.open(pets.url)
+    body = r'{"predictions": [[NaN, -Infinity, Infinity, 1.5, "NaN, \" and -Infinity"]]}'
+    read = browser.evaluate(f"parsed({json.dumps(body)})")
+    assert read == {"predictions": [["NaN", "-Infinity", "Infinity", 1.5, 'NaN, " and -Infinity']]}
+
+
 def test_numbers_are_shown(browser, serve, write_bundle, tmp_path, pictures):
     folder, picture = write_bundle(tmp_path / "1", "image_regression"), pictures / "red" / "0.png"
     values = Servable.load(folder).predict({"image": [picture.read_bytes()]})["values"][0]

@@ -121,6 +121,8 @@ def test_status_and_metadata(pets):
     assert answer["model_spec"] == {"name": "pets", "signature_name": "", "version": "1"}
     signatures = answer["metadata"]["signature_def"]["signature_def"]
     assert signatures["serving_default"]["inputs"]["image"]["dtype"] == "DT_STRING"
+    shape = signatures["serving_default"]["inputs"]["image"]["tensor_shape"]
+    assert shape == {"dim": [{"size": "-1", "name": ""}], "unknown_rank": False}
     assert signatures["serving_default"]["method_name"] == "tensorflow/serving/predict"
     assert not [name for name in signatures if name.startswith("__")]
 
@@ -165,6 +167,9 @@ WRONG = [
     ("predict", {"instances": ["x"], "signature_name": 1}, 400, "'signature_name' key must be a string value"),
     ("predict", {"instances": ["x"]}, 400, "image of the example cannot be decoded: it is not a picture"),
     ("predict", {"instances": ["\ud800"]}, 400, "holds half a character"),
+    ("predict", {"instances": ["x"], "signature_name": "\ud800"}, 400, 'Serving signature name: "\ud800" not found'),
+    ("predict", {"inputs": {"\ud800": ["x"]}}, 400, "Sent extra: {\ud800}"),
+    ("classify", {"signature_name": "examples", "examples": [{"\ud800": "x"}]}, 400, "holds half a character"),
     ("predict", '{"instances": [' + "9" * 5000 + "]}", 400, "JSON Parse error: "),
     ("predict", '{"instances": ' + "[" * 100_000, 400, "JSON Parse error: it is nested too deeply"),
     ("predict", {"signature_name": "outputs", "instances": [[[[1, 2, 3]]]]}, 400, "not [?,8,8,3]"),

@@ -1,5 +1,7 @@
 """`tfpt serve` as a person starts it: what it prints works, and signals stop it."""
 
+import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +14,7 @@ import urllib.request
 import pytest
 
 from tfpt import serve as program
+from tfpt.server import service
 from tfpt.server.options import Options
 
 
@@ -45,6 +48,41 @@ def test_it_answers_until_it_is_told_to_stop(first, capsys, monkeypatch):
     where = json.loads(out)
     assert (exit.value.code or 0) == 0 and said == [(200, 1)]
     assert where["version"] == 1 and where["grpc"] == "" and where["url"] in err and "Stopping" in err
+
+
+def test_it_can_be_told_to_stop_while_it_loads(first, capsys, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    given_up = []
+
+    @contextlib.asynccontextmanager
+    async def serving(*arguments, **more):
+        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            given_up.append(True)
+        yield
+
+    monkeypatch.setattr(service, "serving", serving)
+    try:
+        code, err = call(capsys, f"--model={first}", "--json")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert code == 0 and given_up and "Stopping: what is being loaded is finished first" in err
+
+
+def test_told_twice_it_ends_at_once():
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    async def scenario():
+        before = [signal.getsignal(number) for number in numbers]
+        with program._told_to_stop() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.wait_for(stop.wait(), 10)
+            assert [signal.getsignal(number) for number in numbers] == [signal.SIG_DFL] * 2
+        assert [signal.getsignal(number) for number in numbers] == before
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.slow
@@ -96,6 +134,7 @@ def test_mistakes_are_said_in_one_sentence(capsys, tmp_path, first):
         ({"batch_wait_ms": -1.0}, "batch_wait_ms: -1.0 is negative"),
         ({"batch_size": 0}, "batch_size: 0"),
         ({"queue": 8, "batch_size": 9}, "queue: 8"),
+        ({"drain_seconds": -1.0}, "drain_seconds: -1.0 is negative"),
         ({"timeout_seconds": 0.0}, "timeout_seconds: 0.0 is not positive"),
     ],
 )

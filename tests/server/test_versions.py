@@ -1,14 +1,17 @@
 """New versions are loaded while the old ones answer; nobody's request is lost."""
 
+import gc
 import shutil
+import socket
 import threading
 import time
-import types
+import weakref
 
 import pytest
 
 from tfpt.errors import UserError
-from tfpt.server import service
+from tfpt.server import service, versions
+from tfpt.server.signature import definitions
 from tfpt.serving.servable import Servable
 
 
@@ -34,11 +37,14 @@ def folder(first, tmp_path):
 def light(monkeypatch):
     """Versions are read, so that a damaged one is found, and not cut and warmed up: nobody asks these to predict."""
 
-    def load(folder):
-        Servable.load(folder)
-        return types.SimpleNamespace(folder=folder, features={})
+    class Light:
+        features = {}
 
-    monkeypatch.setattr(service, "_loader", lambda *arguments: load)
+        def __init__(self, folder):
+            Servable.load(folder)
+            self.definitions = definitions(folder)
+
+    monkeypatch.setattr(service, "_loader", lambda *arguments: Light)
 
 
 def publish(second, folder, number):
@@ -97,6 +103,90 @@ def test_a_version_that_cannot_be_loaded_leaves_the_old_one_and_is_tried_again_w
         shutil.rmtree(folder / "1")
         time.sleep(0.2)
         assert client.call("GET", "/model")[1]["version"] == 1  # the last one stays, whatever happens to its folder
+        assert "serving_default" in client.get("/metadata")[1]["metadata"]["signature_def"]["signature_def"]
+
+
+def test_a_version_that_is_written_again_is_loaded_again(serve, folder, second, light):
+    with serve(folder, batch_size=1) as client:
+
+        def model():
+            with client.serving.versions.lease(name=client.serving.name) as (_, found):
+                return found
+
+        before = model()
+        (folder / "1" / "assets.extra" / "note.txt").write_text("what is beside the model changes nothing")
+        (folder / "1" / "saved_model.pb").write_text("no model")
+        until(lambda: any("version 1 cannot be served" in line for line in client.lines))
+        assert states(client) == {1: "AVAILABLE"} and model() is before
+        shutil.rmtree(folder / "1")
+        publish(second, folder, 1)
+        until(lambda: model() is not before)
+        assert states(client) == {1: "AVAILABLE"}
+        said = "".join(client.lines)
+    assert said.count("Version 1 of my pets answers, from its new files.") == 1 and "has left" not in said
+
+
+def test_a_version_that_has_left_is_not_in_memory(serve, folder, second, light):
+    with serve(folder, batch_size=1) as client:
+        with client.serving.versions.lease(name=client.serving.name) as (_, model):
+            first = weakref.ref(model)
+        del model
+        publish(second, folder, 2)
+        until(lambda: states(client) == {1: "END", 2: "AVAILABLE"})
+        gc.collect()
+        assert first() is None
+
+
+def test_of_all_versions_those_that_can_be_loaded_are_served(serve, folder, second, light):
+    publish(second, folder, 2)
+    (folder / "1" / "saved_model.pb").write_text("no model")
+    with serve(folder, versions=("all",), batch_size=1) as client:
+        assert states(client) == {1: "END", 2: "AVAILABLE"}
+        assert any("version 1 cannot be served" in line for line in client.lines)
+    with pytest.raises(UserError, match="is damaged"), serve(folder, versions=("all",), labels=("old=1",)):
+        pass
+
+
+def test_a_folder_that_goes_away_at_the_start_is_said(serve, folder, monkeypatch):
+    def load(path):
+        raise AssertionError("there is nothing to load")
+
+    def gone(path):
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(service, "_loader", lambda *arguments: load)
+    monkeypatch.setattr(versions, "_fingerprint", gone)
+    with pytest.raises(UserError, match="cannot be looked at"), serve(folder):
+        pass
+
+
+def test_a_port_that_somebody_took_while_the_model_was_loaded_is_said(serve, folder, monkeypatch):
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+
+        def load(path):
+            other.listen()
+            return object()
+
+        monkeypatch.setattr(service, "_loader", lambda *arguments: load)
+        with (
+            pytest.raises(UserError, match=f"--serve.port={port} cannot be listened on .Address already in use"),
+            serve(folder, port=port, grpc_port=None),
+        ):
+            pass
+
+
+def test_a_part_that_ends_is_said_and_the_server_is_not_ready(serve, folder, light, monkeypatch):
+    async def watch(self, seconds):
+        raise RuntimeError("no eyes")
+
+    monkeypatch.setattr(service.Versions, "watch", watch)
+    with serve(folder, batch_size=1) as client:
+        until(lambda: client.call("GET", "/readyz")[0] == 503)
+        assert client.call("GET", "/healthz")[0] == 200
+        assert any("RuntimeError: no eyes" in line for line in client.lines)
 
 
 def test_versions_and_labels_that_are_asked_for_stay(serve, folder, second, light):

@@ -22,7 +22,7 @@ from tfpt.training.assembly import assemble
 from tfpt.training.freezing import set_trainable
 
 CLASSES = [b"blue", b"green", b"red"]
-SIGNATURES = {"serving_default", "examples", "pixels", "embedding", "outputs", "host_image"}
+SIGNATURES = {"serving_default", "examples", "pixels", "embedding", "outputs", "host_image", "classification"}
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,12 @@ def test_the_folder_says_how_it_was_made(published):
     accuracy = published.metrics["test"]["accuracy"]
     assert f"| accuracy | {accuracy['value']:.4f} | {accuracy['low']:.4f} to {accuracy['high']:.4f} |" in card
     assert "## Limits" in card and "export and proof" in card and "cpu" in card
+    assert (
+        "| `serving_default` | predict | `jpeg` string [batch] | `classes` string [batch, 3], `label` string [batch], "
+        "`score` float32 [batch], `scores` float32 [batch, 3] |"
+    ) in card
+    assert "| `pixels` | predict | `image` float32 [batch, any, any, 3] | " in card
+    assert all(f"| `{name}` | " in card for name in SIGNATURES) and "__saved_model" not in card
     few = [name for name in ("blue", "green", "red") if f"{name} (" in card]
     assert few, "there are under ten test examples of each class"
     assert {file.name for file in (extra / "serving").iterdir()} == {

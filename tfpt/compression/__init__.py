@@ -79,6 +79,9 @@ class Compression:
     """Whether another model is trained."""
     format: ClassVar[str] = ""
     """The format of the file that `write` makes."""
+    tolerance: float | None = None
+    """The largest difference of an output of that file from the SavedModel's, beyond 1 as a share of it; None: only the metric
+    is asked."""
     packages: ClassVar[Sequence[str]] = ()
     """Modules that it takes beside those of its format."""
 

@@ -3,7 +3,7 @@
 import dataclasses
 import io
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import tensorflow as tf
 from tfpt import formats
 from tfpt.compression._subject import Subject
 from tfpt.console import Console
+from tfpt.errors import UserError
 from tfpt.evaluation.scoring import Scores, score
 from tfpt.formats import _fresh_process
+from tfpt.formats._written import BATCH, MOST_EXAMPLES, largest_difference
 from tfpt.serving.servable import INPUTS, Servable, unnamed
 
 BATCH_SIZES = (1, 32)
@@ -30,12 +32,45 @@ class Variant:
         format: that reads it.
         file: the file, or the version folder.
         subject: the model that answers from it, with its data.
+        tolerance: the largest difference of an output from the SavedModel's, beyond 1 as a share of it; None: any.
+        difference: the largest that was found; None where nobody looked.
+        seconds: that it took to make it; None where it was there.
     """
 
     name: str
     format: str
     file: Path
     subject: Subject
+    tolerance: float | None = None
+    difference: float | None = None
+    seconds: float | None = None
+
+
+def proven(variants: Sequence[Variant], *, way: str) -> list[Variant]:
+    """Returns files with how far their outputs are from the SavedModel's, each read in a fresh process.
+
+    Args:
+        variants: files made of one bundle.
+        way: `--compress`.
+
+    Raises:
+        UserError: one is further off than its tolerance.
+    """
+    subject = variants[0].subject
+    _, examples = subject.measured
+    inputs = next(subject.batches(examples[:MOST_EXAMPLES], batch_size=MOST_EXAMPLES))
+    expected = _fresh_process.answers("saved_model", subject.bundle, inputs, batch_size=BATCH)
+    made = []
+    for variant in variants:
+        found = _fresh_process.answers(variant.format, variant.file, inputs, batch_size=BATCH)
+        off = largest_difference(expected, found)
+        if variant.tolerance is not None and not off <= variant.tolerance:
+            raise UserError(
+                f"--compress={way}: {variant.name} does not answer what the SavedModel does, an output differs by {off:.2g} and "
+                f"{variant.tolerance:g} is allowed; nothing was published."
+            )
+        made.append(dataclasses.replace(variant, difference=off))
+    return made
 
 
 def through_file(servable: Servable, format: str, file: Path, *, threads: int) -> Servable:

@@ -1,6 +1,7 @@
 """What a compression came to: results.json, a card, and a table for the console."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from tfpt.evaluation.environment import environment
 from tfpt.evaluation.measure import measure
 from tfpt.evaluation.results import as_json
 from tfpt.evaluation.scoring import Scores
+from tfpt.serving.model_card import effort
+from tfpt.serving.servable import EXTRA
+from tfpt.tasks import Primary
 
 
 def compare(way: str, options: Options, variants: Sequence[Variant], *, console: Console) -> dict[str, Any]:
@@ -35,12 +39,14 @@ def compare(way: str, options: Options, variants: Sequence[Variant], *, console:
                 "name": variant.name,
                 "format": variant.format,
                 **sizes_of(variant),
+                "seconds": variant.seconds,
+                "max_difference": variant.difference,
+                "tolerance": variant.tolerance,
                 "metrics": measure(variant.subject.servable, scored),
                 "other_class_than_before": changed_share(scores[0], scored),
                 "latency": latencies_of(variant, seconds=options.latency_seconds),
             }
         )
-    values = [row["metrics"][primary.name]["value"] for row in (rows[0], rows[-1])]
     return {
         "compress": way,
         "model": str(first.bundle),
@@ -49,7 +55,7 @@ def compare(way: str, options: Options, variants: Sequence[Variant], *, console:
         "examples": len(scores[0].examples),
         "primary": primary.name,
         "higher_is_better": primary.higher_is_better,
-        "drop": (values[0] - values[1]) * (1 if primary.higher_is_better else -1),
+        "drop": _drop(primary, *(row["metrics"][primary.name]["value"] for row in (rows[0], rows[-1]))),
         "max_drop": options.max_drop,
         "variants": rows,
         "environment": environment(),
@@ -66,6 +72,28 @@ def check_drop(results: Mapping[str, Any]) -> None:
             f"--compress.max_drop={results['max_drop']:g}: {results['primary']} on {results['split']} went from {before:.4f} to "
             f"{after:.4f}, {results['drop']:.4f} worse; nothing was published."
         )
+
+
+def check_kept(subject: Subject, before: Mapping[str, float], after: Mapping[str, float], *, max_drop: float) -> None:
+    """Raises GateError when the primary metric fell by more than `--compress.max_drop`.
+
+    Args:
+        subject: the model.
+        before: metric -> value on the split that it is measured on.
+        after: that of the other model.
+        max_drop: what it may fall by.
+    """
+    primary = subject.servable.task.primary_of(subject.servable.state)
+    split, _ = subject.measured
+    values = before[primary.name], after[primary.name]
+    variants = [{"metrics": {primary.name: {"value": value}}} for value in values]
+    drop = _drop(primary, *values)
+    check_drop({"primary": primary.name, "split": split, "drop": drop, "max_drop": max_drop, "variants": variants})
+
+
+def _drop(primary: Primary, before: float, after: float) -> float:
+    """Returns by how much a metric is worse than before."""
+    return (before - after) * (1 if primary.higher_is_better else -1)
 
 
 def check_learned(subject: Subject, scores: Scores, metrics: Mapping[str, Any]) -> None:
@@ -141,10 +169,12 @@ def write(results: Mapping[str, Any], variant: Variant, folder: Path) -> None:
         else f"{values.dtype.name} [batch, {_size(subject, name)}, {values.shape[-1]}]: token id + 1 and number of the text, zeros behind"
         for name, values in inputs.items()
     }
+    made, card = results["variants"][-1], subject.bundle / EXTRA / "model_card.md"
+    own = card.read_text(encoding="utf-8", errors="surrogateescape") if card.is_file() else ""
     lines = [
         f"# {subject.name}, {results['compress']}",
         "",
-        f"Made with tfpt {__version__} of {subject.bundle}.",
+        f"Made with tfpt {__version__} of {subject.bundle}{', whose own card is below' if own else ''}.",
         "",
         *(f"- Input `{name}`: {what}." for name, what in said.items()),
         "- Outputs: `outputs` as the SavedModel's signature of that name, and, for classes, their `scores`, in the order of labels.txt.",
@@ -156,9 +186,22 @@ def write(results: Mapping[str, Any], variant: Variant, folder: Path) -> None:
         "```",
         "",
         f"Timed on {results['environment'].get('cpu', 'this machine')}; another machine has other times.",
+        "",
+        "## Limits",
+        "",
+        "- Those of the model that it was made of; it is nowhere known to be better.",
+        f"- {_told_difference(made)}",
+        *effort({"write the file": made["seconds"]}, results["environment"]),
+        "",
+        re.sub("^#", "##", own, flags=re.MULTILINE).rstrip(),
     ]
-    card = "\n".join(lines) + "\n"
-    (folder / "model_card.md").write_text(card, encoding="utf-8", errors="surrogateescape")
+    (folder / "model_card.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8", errors="surrogateescape")
+
+
+def _told_difference(row: Mapping[str, Any]) -> str:
+    """Returns how far a file's outputs are from the SavedModel's."""
+    allowed = "only the metric was asked" if row["tolerance"] is None else f"{row['tolerance']:g} was allowed"
+    return f"Its outputs differ from the SavedModel's by up to {row['max_difference']:.1e}, beyond 1 as a share of it; {allowed}."
 
 
 def _size(subject: Any, name: str) -> int:

@@ -1,7 +1,6 @@
 """The model that is made smaller, with the data that it was trained on."""
 
 import dataclasses
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from tfpt import flagfile, flags, registry
 from tfpt.config import Component, Experiment, split_trunks
 from tfpt.console import Console
+from tfpt.cores import cores
 from tfpt.data import DataSource
 from tfpt.errors import UserError
 from tfpt.preprocessors import distinct
@@ -104,7 +104,7 @@ def load(model: str, *, data: Component | None, trust: Sequence[str], offline: b
         raise UserError(
             f"--model={bundle} was trained without a test and a validation split; there is nothing to measure it on."
         )
-    threads = experiment.runtime.threads or os.cpu_count() or 1
+    threads = experiment.runtime.threads or cores()
     return Subject(
         bundle=bundle,
         servable=servable,

@@ -34,6 +34,8 @@ class Format:
     """The extra of tfpt that installs them."""
     alone: ClassVar[bool] = True
     """Whether the file is read without TensorFlow."""
+    of_bundle: ClassVar[bool] = True
+    """Whether a bundle is all that it takes to write the file; else the Keras model is needed, which only the run has."""
 
     @classmethod
     def check_installed(cls) -> None:
@@ -70,6 +72,16 @@ def check_installed(names: Sequence[str]) -> None:
     """Raises UserError where a format's packages are missing."""
     for name in names:
         registry.find("format", name).check_installed()
+
+
+def check_of_bundle(names: Sequence[str]) -> None:
+    """Raises UserError where a format cannot be written of a bundle alone."""
+    for name in names:
+        if not registry.find("format", name).of_bundle:
+            raise UserError(
+                f"--export.formats={name}: an exported model holds no Keras model; export the run that made it, with its "
+                "--flagfile in place of --model."
+            )
 
 
 def find(name: str) -> Any:

@@ -31,7 +31,7 @@ def write(
     *,
     console: Console,
 ) -> dict[str, Any]:
-    """Writes the files and what to know of them.
+    """Writes the files and what to know of them, beside those that the bundle has already.
 
     Args:
         names: of formats; `saved_model` is there already.
@@ -51,10 +51,11 @@ def write(
     if not wanted:
         return {}
     folder = bundle / EXTRA / FOLDER
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
+    there = folder / DESCRIPTION
     inputs = host_outputs(servable, [example for _, example in zip(range(MOST_EXAMPLES), raw, strict=False)])
     expected = _fresh_process.answers("saved_model", bundle, inputs, batch_size=BATCH)
-    described = {}
+    described = json.loads(there.read_text(encoding="utf-8")) if there.is_file() else {}
     for name, form in wanted.items():
         file = folder / form.file
         form.write(servable, bundle, file)
@@ -84,7 +85,7 @@ def write(
             f"{form.file} ({file.stat().st_size / 1e6:.1f} MB) answers as the SavedModel in a fresh process: largest difference "
             f"{off:.1e}, {form.tolerance:g} is allowed."
         )
-    (folder / DESCRIPTION).write_text(json.dumps(described, indent=1), encoding="utf-8")
+    there.write_text(json.dumps(described, indent=1), encoding="utf-8")
     return {"formats": described}
 
 

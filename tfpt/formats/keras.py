@@ -25,11 +25,10 @@ class Keras(Format):
     file = "model.keras"
     tolerance = 1e-4
     alone = False
+    of_bundle = False
 
     def write(self, servable: "Servable", bundle: Path, file: Path) -> None:
         """Saves the model, its trunks taken apart: a network, its device half and the head stand in it side by side."""
-        if servable.model is None:
-            raise UserError("--export.formats=keras: a bundle holds no Keras model; export the run that made it.")
         try:
             _without_trunks(servable).save(str(file))
         except (ValueError, TypeError, NotImplementedError, AttributeError) as error:

@@ -36,7 +36,7 @@ class Batcher:
         """Makes a batcher.
 
         Args:
-            batch_size: most examples of a batch.
+            batch_size: most examples of a batch; of those that take longer than usual accordingly fewer.
             wait: seconds that an example may wait for others.
             queue: examples that may be waiting.
             metrics: where batches are counted.
@@ -45,6 +45,7 @@ class Batcher:
         self._wait = wait
         self._queue = queue
         self._metrics = metrics
+        metrics.queue.set_function(lambda: self._waiting)  # asked for when it is looked at: a batch may take long
         self._lanes: collections.OrderedDict[_Lane, collections.deque[_Item]] = collections.OrderedDict()
         self._waiting = 0
         self._preparing = 0
@@ -86,25 +87,29 @@ class Batcher:
     async def run(self) -> None:
         """Computes batches until it is cancelled."""
         while True:
-            self._metrics.queue.set(self._waiting)
-            if not self._lanes:
+            if self._lanes:
+                await self._turn()
+            else:
                 self._changed.clear()
                 await self._changed.wait()
-                continue
-            lane, items = next(iter(self._lanes.items()))
-            await self._fill(items)
-            taken = self._take(items)
-            if items:
-                self._lanes.move_to_end(lane)
-            else:
-                del self._lanes[lane]
-            if taken:
-                await self._compute(lane[0], taken)
+
+    async def _turn(self) -> None:
+        """Computes one batch; a function of its own, so that no model is held while nobody asks."""
+        lane, items = next(iter(self._lanes.items()))
+        await self._fill(items)
+        taken = self._take(items)
+        if items:
+            self._lanes.move_to_end(lane)
+        else:
+            del self._lanes[lane]
+        if taken:
+            await self._compute(lane[0], taken)
 
     async def _fill(self, items: "collections.deque[_Item]") -> None:
         """Waits until there is a whole batch, or nobody comes, or the first has waited long enough."""
-        until = items[0].arrived + self._wait
-        while self._preparing and sum(item.work.length for item in items) < self.sizes[-1]:
+        first = items[0]
+        until, enough = first.arrived + self._wait, first.work.share(self.sizes[-1])
+        while self._preparing and not first.work.alone and sum(item.work.length for item in items) < enough:
             left = until - time.monotonic()
             if left <= 0:
                 return
@@ -119,7 +124,7 @@ class Batcher:
         total, best, count = 0, 0, 0
         for number, item in enumerate(items, start=1):
             total += item.work.length
-            if total > self.sizes[-1]:
+            if total > item.work.share(self.sizes[-1]):
                 break
             count = number
             if total in self.sizes:

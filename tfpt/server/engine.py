@@ -1,6 +1,5 @@
 """Other engines in the model's place: held to TensorFlow's answers, and chosen by measurement."""
 
-import os
 import time
 from collections.abc import Sequence
 
@@ -9,6 +8,7 @@ import numpy as np
 from tfpt import registry
 from tfpt.config import Runtime
 from tfpt.console import Console
+from tfpt.cores import cores
 from tfpt.engines import Run
 from tfpt.engines._choice import candidates, freeze, served_precision
 from tfpt.errors import UserError
@@ -43,7 +43,7 @@ class EngineRunner:
             *(specs[name] for name in self._inputs),
         )
         engine = registry.find("engine", name)()
-        self._run: Run = engine.compile(graph, precision=precision, threads=threads or os.cpu_count() or 1)
+        self._run: Run = engine.compile(graph, precision=precision, threads=threads or cores())
 
     def predict(self, batch: Values) -> dict[str, np.ndarray]:
         """Returns the signature's outputs."""

@@ -10,26 +10,34 @@ from typing import Any
 import numpy as np
 
 from tfpt.server.model import CLASSES, DEFAULT, SCORES
-from tfpt.server.refusal import invalid
-from tfpt.server.signature import STRING, Signature, Values
+from tfpt.server.refusal import Code, Refusal, invalid
+from tfpt.server.signature import STRING, Signature, Values, check_count
 
-_SERIALISED = ("inputs", "examples")
-"""What the input for serialised examples is called."""
+_NUMBER = 8
+"""Bytes that a number counts as."""
 _VALUES = ("outputs", "value", "values")
 """What the one number of an example is called."""
 
 
-def inputs_of(examples: Sequence[Mapping[str, Sequence[Any]]], signature: Signature) -> dict[str, np.ndarray]:
+def inputs_of(
+    examples: Sequence[Mapping[str, Sequence[Any]]], signature: Signature, *, most_bytes: int
+) -> dict[str, np.ndarray]:
     """Returns a signature's inputs.
 
     Args:
         examples: feature -> values (bytes or numbers) each.
         signature: whose inputs.
+        most_bytes: that all examples may have, each with a copy of what they share.
 
     Raises:
-        Refusal: a feature is missing, or of another type or length in some examples.
+        Refusal: a feature is missing, or of another type or length in some examples, or they are too large.
     """
-    if len(signature.inputs) == 1 and (name := next(iter(signature.inputs))) in _SERIALISED:
+    size = 0
+    for example in examples:
+        size += _size(example)
+        if size > most_bytes:  # not looked at to the end: what they share is counted again and again
+            raise Refusal(Code.TOO_LARGE, f"the examples with their context are larger than {most_bytes / 1e6:g} MB")
+    if name := signature.examples_input:
         return {name: _objects([_serialised(example) for example in examples])}
     made = {}
     for name, tensor in signature.inputs.items():
@@ -107,20 +115,31 @@ def values_of(answers: Values) -> list[float]:
     return [float(value) for value in values.reshape(-1)]
 
 
-def of_input(sent: Any) -> list[dict[str, list[Any]]]:
+def of_input(sent: Any, *, most: int) -> list[dict[str, list[Any]]]:
     """Returns the examples of TensorFlow Serving's `Input` message: feature -> values each.
 
+    Args:
+        sent: the message.
+        most: examples that there may be.
+
     Raises:
-        Refusal: there are none.
+        Refusal: there are none, or too many.
     """
-    if sent.WhichOneof("kind") == "example_list_with_context":
-        context = _features(sent.example_list_with_context.context)
-        found = [{**context, **_features(example)} for example in sent.example_list_with_context.examples]
-    else:
-        found = [_features(example) for example in sent.example_list.examples]
-    if not found:
+    shares = sent.WhichOneof("kind") == "example_list_with_context"
+    examples = (sent.example_list_with_context if shares else sent.example_list).examples
+    if not examples:
         raise invalid("Input is empty.")
-    return found
+    check_count(len(examples), most=most)
+    context = _features(sent.example_list_with_context.context) if shares else {}
+    return [{**context, **_features(example)} for example in examples]
+
+
+def _size(example: Mapping[str, Sequence[Any]]) -> int:
+    """Returns the bytes of an example, about."""
+    return sum(
+        len(name) + sum(len(item) if isinstance(item, bytes) else 0 for item in values) + _NUMBER * len(values)
+        for name, values in example.items()
+    )
 
 
 def _features(example: Any) -> dict[str, list[Any]]:

@@ -20,11 +20,13 @@ from tensorflow_serving.apis import (
 
 from tfpt.server import examples, status
 from tfpt.server.model import Model
-from tfpt.server.refusal import Refusal, invalid
-from tfpt.server.requests import ModelSpec, Requests
+from tfpt.server.refusal import Refusal, busy, invalid
+from tfpt.server.requests import BODIES_IN_MEMORY, ModelSpec, Requests, Ticket
 from tfpt.server.signature import Values
 from tfpt.server.tensor_proto import to_array
 
+_CALLS = 4 * BODIES_IN_MEMORY
+"""Calls at a time: gRPC has a whole message in memory, and parsed, before it can be counted."""
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 
 
@@ -36,7 +38,7 @@ def server(requests: Requests) -> grpc.aio.Server:
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),  # a second server on the port is a mistake that should be seen
         ],
-        maximum_concurrent_rpcs=requests.options.connections,
+        maximum_concurrent_rpcs=min(requests.options.connections, _CALLS),
     )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Prediction(requests), made)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Models(requests), made)
@@ -48,13 +50,13 @@ class _Service:
         self._requests = requests
 
     @contextlib.asynccontextmanager
-    async def _answering(self, method: str, request: Any, context: Any) -> AsyncIterator[None]:
-        """Counts a call; a refusal becomes gRPC's status."""
+    async def _answering(self, method: str, request: Any, context: Any) -> AsyncIterator[Ticket]:
+        """Counts a call, and yields its ticket; a refusal becomes gRPC's status."""
         try:
             async with self._requests.counted("grpc", method):
                 with self._requests.admitted() as ticket:
                     ticket.grow(request.ByteSize())
-                    yield
+                    yield ticket
         except Refusal as refusal:
             await context.abort(getattr(grpc.StatusCode, refusal.code.grpc), refusal.sentence)
 
@@ -62,22 +64,27 @@ class _Service:
 class _Prediction(_Service, prediction_service_pb2_grpc.PredictionServiceServicer):
     async def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802 (gRPC's name)
         """Answers with a signature's outputs."""
-        async with self._answering("predict", request, context):
+        async with self._answering("predict", request, context) as ticket:
 
             def inputs(model: Model) -> tuple[str, Values]:
                 signature = model.signature(request.model_spec.signature_name)
                 _check_filter(request.output_filter, signature.outputs)
                 size = self._requests.options.max_body
                 return signature.name, {
-                    name: to_array(proto, name, most_bytes=size) for name, proto in request.inputs.items()
+                    name: to_array(proto, name, most_bytes=size, reserve=ticket.reserve)
+                    for name, proto in request.inputs.items()
                 }
 
             version, name, answers = await self._requests.answers(_spec(request.model_spec), inputs)
-            response = predict_pb2.PredictResponse()
-            _fill_spec(response.model_spec, request.model_spec, version, name)
-            for output in request.output_filter or answers:
-                response.outputs[output].CopyFrom(tf.make_tensor_proto(answers[output]))
-            return response
+
+            def respond() -> predict_pb2.PredictResponse:
+                response = predict_pb2.PredictResponse()
+                _fill_spec(response.model_spec, request.model_spec, version, name)
+                for output in request.output_filter or answers:
+                    response.outputs[output].CopyFrom(tf.make_tensor_proto(answers[output]))
+                return response
+
+            return await self._requests.written(answers, respond)
 
     async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Answers with classes and scores."""
@@ -126,15 +133,19 @@ class _Prediction(_Service, prediction_service_pb2_grpc.PredictionServiceService
             with versions.lease(name=spec.name, version=spec.version, label=spec.label) as (version, model):
                 response = get_model_metadata_pb2.GetModelMetadataResponse()
                 _fill_spec(response.model_spec, request.model_spec, version, "")
-                response.metadata["signature_def"].Pack(status.signature_definitions(model.folder))
+                response.metadata["signature_def"].Pack(model.definitions)
                 return response
 
     async def _classify(self, asked: Any, sent: Any, spec: Any, result: Any) -> None:
         answers = await self._of_examples(asked, sent, spec, examples.signature_for_classes)
-        for row in examples.classes_of(answers):
-            result.classifications.add().classes.extend(
-                classification_pb2.Class(label=label, score=score) for label, score in row
-            )
+
+        def fill() -> None:
+            for row in examples.classes_of(answers):
+                result.classifications.add().classes.extend(
+                    classification_pb2.Class(label=label, score=score) for label, score in row
+                )
+
+        await self._requests.written(answers, fill)
 
     async def _regress(self, asked: Any, sent: Any, spec: Any, result: Any) -> None:
         answers = await self._of_examples(asked, sent, spec, examples.signature_for_values)
@@ -142,9 +153,12 @@ class _Prediction(_Service, prediction_service_pb2_grpc.PredictionServiceService
             result.regressions.add(value=value)
 
     async def _of_examples(self, asked: Any, sent: Any, spec: Any, choose: Any) -> dict[str, np.ndarray]:
+        options = self._requests.options
+
         def inputs(model: Model) -> tuple[str, Values]:
             signature = model.signature(choose(model.signatures, asked.signature_name))
-            return signature.name, examples.inputs_of(examples.of_input(sent), signature)
+            found = examples.of_input(sent, most=options.queue)
+            return signature.name, examples.inputs_of(found, signature, most_bytes=options.max_body)
 
         version, name, answers = await self._requests.answers(_spec(asked), inputs)
         _fill_spec(spec, asked, version, name)
@@ -167,11 +181,16 @@ class _Models(_Service, model_service_pb2_grpc.ModelServiceServicer):
             folder = str(self._requests.versions.folder)
             if configs[0].base_path not in ("", folder):
                 raise invalid("the model's folder is chosen by whoever starts the server")
-            await self._requests.versions.scan()
+            try:
+                await self._requests.versions.scan()
+            except OSError as error:
+                raise busy(f"the model's folder cannot be looked at ({error.strerror})") from error
             return model_management_pb2.ReloadConfigResponse()
 
 
 def _spec(spec: Any) -> ModelSpec:
+    if not spec.name:
+        raise invalid("Missing ModelSpec")
     version = spec.version.value if spec.HasField("version") else None
     return ModelSpec(name=spec.name, version=version, label=spec.version_label)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tfpt.server.refusal import invalid
-from tfpt.server.signature import STRING, Signature, Tensor, Values
+from tfpt.server.signature import STRING, Signature, Tensor, Values, check_count
 
 _MOST_DIMENSIONS = 8
 
@@ -171,26 +171,36 @@ def _unpacked(text: str) -> bytes:
         raise invalid(f"JSON Value: {_shown(text)} not formatted correctly for base64 data") from error
 
 
-def examples_of(request: Mapping[str, Any]) -> list[dict[str, list[Any]]]:
+def examples_of(request: Mapping[str, Any], *, most: int) -> list[dict[str, list[Any]]]:
     """Returns the examples of a request for Classify or Regress: feature -> values (bytes or numbers) each.
 
+    Args:
+        request: the JSON object.
+        most: examples that there may be.
+
     Raises:
-        Refusal: it holds none, or they are not objects of values and lists.
+        Refusal: it holds none, or too many, or they are not objects of values and lists.
     """
     examples, context = request.get("examples"), request.get("context", {})
     if not isinstance(examples, list) or not examples:
         raise invalid("Expecting 'examples' value to be an non-empty list/array")
+    check_count(len(examples), most=most)
     found = []
     for example in (context, *examples):
         if not isinstance(example, dict):
             raise invalid(f"Example must be JSON object but got JSON {_shown(example)}")
         lists = {name: value if isinstance(value, list) else [value] for name, value in example.items()}
-        found.append({name: [_feature(name, item) for item in values] for name, values in lists.items()})
+        found.append({_name(name): [_feature(name, item) for item in values] for name, values in lists.items()})
     shared, *rest = found
     for example in rest:
         if shared.keys() & example.keys():
             raise invalid(f"feature {min(shared.keys() & example.keys())[:100]} is in the context and in an example")
     return [{**shared, **example} for example in rest]
+
+
+def _name(name: str) -> str:
+    _bytes(name)  # half a character is no name that a tf.Example could have
+    return name
 
 
 def _feature(name: str, value: Any) -> Any:
@@ -213,8 +223,11 @@ def predictions(answers: Values, *, by_row: bool) -> bytes:
 
 
 def dump(value: Any) -> bytes:
-    """Returns JSON; NaN and infinities as the words that TensorFlow Serving writes."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    """Returns JSON; NaN and infinities as the words that TensorFlow Serving writes.
+
+    Half a character (a lone surrogate), which has no bytes, stays the escape that a client must have sent.
+    """
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
 
 
 def _plain(name: str, value: np.ndarray) -> Any:

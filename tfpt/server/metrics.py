@@ -10,7 +10,8 @@ class Metrics:
 
     Attributes:
         requests: requests by interface, method and status.
-        seconds: how long they took, from the first byte to the answer.
+        seconds: how long they took: over REST from the end of the head, over gRPC from that of the message, until the answer
+            is made; sending it is not in it.
         queue: examples that wait for a batch.
         batch_size: examples of a batch.
         model_seconds: how long a batch took.

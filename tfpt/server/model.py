@@ -5,8 +5,10 @@ cannot be is refused by itself. What was prepared is stacked, the runner compute
 """
 
 import dataclasses
+import logging
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +22,7 @@ from tfpt.preprocessors.image import Image
 from tfpt.server import picture_size
 from tfpt.server.options import Options
 from tfpt.server.refusal import Code, Refusal, busy, invalid
-from tfpt.server.signature import Signature, Values
+from tfpt.server.signature import Signature, Values, definitions
 from tfpt.serving import parity, synthetic
 from tfpt.serving.padding import concatenated
 from tfpt.serving.servable import INPUTS, SINGLE, Servable, host_half, host_signature
@@ -32,6 +34,9 @@ _PROOF = 8
 """Synthetic examples by which another engine is compared with TensorFlow."""
 _CLOSE = 1e-5
 """How far the answers of prepared examples may be from those of the bundle's own graph."""
+_PICTURES, _TEXTS = 8, 64
+"""Examples that are prepared before another request may have the thread."""
+_LOG = logging.getLogger(__name__)
 _REJECTED = (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError)
 _NO_MEMORY = "there is not enough memory for this at the moment"
 
@@ -64,15 +69,24 @@ class Work:
         values: `[examples, ...]` each: the signature's inputs, or prepared features and frames.
         length: how many examples.
         key: examples with equal keys can be put together.
+        alone: whether nobody else's examples will ever have this key.
+        cost: what an example takes to compute, in those that fit the model as they are: a long text is many windows.
     """
 
     signature: str
     values: dict[str, np.ndarray]
     length: int
     key: tuple[Any, ...]
+    alone: bool = False
+    cost: int = 1
+
+    def share(self, size: int) -> int:
+        """Returns how many of these examples take as long as a batch of `size` usual ones, at least 1."""
+        return max(1, size // self.cost)
 
     def parts(self, size: int) -> list["Work"]:
-        """Returns the same in pieces of at most `size` examples."""
+        """Returns the same in pieces that take no longer than a batch of `size` examples."""
+        size = self.share(size)
         return [
             dataclasses.replace(
                 self,
@@ -107,6 +121,7 @@ class Model:
             for name, function in functions.items()
             if not name.startswith("__")
         }
+        self.definitions = definitions(self.folder)
         self._servable = servable
         self._options = options
         self._runners: dict[str, Runner] = {name: TensorflowRunner(functions[name]) for name in self.signatures}
@@ -116,16 +131,23 @@ class Model:
         self._decode = tf.function(self._decoded, autograph=False, reduce_retracing=True)
         self._prove()
 
-    def prepare(
-        self, name: str, values: Values, *, expired: Callable[[], bool] = lambda: False, own: bool = False
-    ) -> Work:
+    def prepare(self, name: str, values: Values, *, own: bool = False) -> Work:
         """Checks the inputs of one request and runs the host half on each of its examples.
 
         Args:
             name: of the signature.
             values: its inputs.
-            expired: tells that nobody waits for the answer any more.
             own: whether they are the server's own, which are held to no limits.
+
+        Raises:
+            Refusal: they cannot be answered.
+        """
+        *_, work = self.preparing(name, values, own=own)
+        assert work is not None
+        return work
+
+    def preparing(self, name: str, values: Values, *, own: bool = False) -> Iterator[Work | None]:
+        """Does the same in portions: yields None after each but the last, then the work.
 
         Raises:
             Refusal: they cannot be answered.
@@ -133,20 +155,23 @@ class Model:
         signature = self.signature(name)
         length = signature.checked(values, most_examples=self._options.queue)
         key: tuple[Any, ...] = (name, *((n, v.shape[1:]) for n, v in sorted(values.items())))
-        if name == EXAMPLES:
-            values = self._parsed(values[EXAMPLES])
-        if name == EXAMPLES or self._takes_raw(signature):
+        # Answers of varying length are padded to the longest of a batch: neighbours would be seen in them. Where the inputs'
+        # shapes are in the key, what varies is the same for all.
+        alone, cost = False, 1
+        if (takes_examples := bool(signature.examples_input)) or self._takes_raw(signature):
+            raw = self._parsed(values[signature.examples_input]) if takes_examples else values
             for feature in () if own else self.features:
-                for k, value in enumerate(values[feature]):
+                for k, value in enumerate(raw[feature]):
                     self._check_raw(feature, value, example=f"example {k}" if length > 1 else "the example")
-            prepared = self._prepared(values, length, expired)
+            prepared = yield from self._prepared(raw, length)
+            alone = signature.answers_vary
             if name in (DEFAULT, EXAMPLES):
-                # Answers of varying length are padded to the longest of a batch: neighbours would be seen in them.
-                key = (DEFAULT, object()) if signature.answers_vary else (DEFAULT,)
-                return Work(signature=name, values=prepared, length=length, key=key)
+                cost = self._cost(prepared)
+                key, values = (DEFAULT, cost), prepared
         elif any(value.dtype == object for value in values.values()):
-            key = (name, object())  # what is in the strings is not known here, so they stay alone
-        return Work(signature=name, values=dict(values), length=length, key=key)
+            alone = True  # what is in the strings is not known here
+        key = (*key, object()) if alone else key
+        yield Work(signature=name, values=dict(values), length=length, key=key, alone=alone, cost=cost)
 
     def predict(self, works: Sequence[Work]) -> list[dict[str, np.ndarray]]:
         """Computes examples with equal keys together.
@@ -166,6 +191,9 @@ class Model:
             raise invalid(f"the model does not take this: {_first_line(error)}") from error
         except tf.errors.ResourceExhaustedError as error:
             raise busy(_NO_MEMORY) from error
+        except (tf.errors.OpError, RuntimeError) as error:  # which is also what other engines raise
+            _LOG.exception("A batch of signature %s could not be computed.", name)
+            raise busy(f"the model failed: {str(error).strip().partition(chr(10))[0][:200]}") from error
         ends = np.cumsum([work.length for work in works])
         if any(len(value) != ends[-1] for value in answers.values()):
             raise invalid(f"signature {name} does not answer example by example")
@@ -288,16 +316,16 @@ class Model:
                 f"{feature} of {example} is {len(value)} bytes long, more than {self._options.max_text_length}"
             )
 
-    def _prepared(self, values: Values, length: int, expired: Callable[[], bool]) -> dict[str, np.ndarray]:
-        """Runs the host half: on one picture at a time, which bounds the memory, and on all texts at once."""
+    def _prepared(self, values: Values, length: int) -> Generator[None, None, dict[str, np.ndarray]]:
+        """Runs the host half, on one picture at a time, which bounds the memory; yields between two portions."""
         made: dict[str, np.ndarray] = {}
         for preprocessor, host in zip(self.preprocessors, self._hosts, strict=True):
             raw = [values[self._servable.input_name(name)] for name in preprocessor.raw_features]
-            step = 1 if isinstance(preprocessor, Image) else length
+            step, portion = (1, _PICTURES) if isinstance(preprocessor, Image) else (_TEXTS, _TEXTS)
             parts = []
             for start in range(0, length, step):
-                if expired():
-                    raise busy("the request took too long")
+                if start and start % portion == 0:
+                    yield
                 try:
                     parts.append(host(*(tf.constant(value[start : start + step], tf.string) for value in raw)))
                 except tf.errors.ResourceExhaustedError as error:
@@ -310,6 +338,12 @@ class Model:
             for name in parts[0]:
                 made[name] = concatenated([part[name].numpy() for part in parts])
         return made
+
+    def _cost(self, prepared: Values) -> int:
+        """Returns how many times the model's own size an example is, as a power of two, so that like ones share batches."""
+        shapes = [(prepared[p.feature].shape, p.size) for p in self.preprocessors]
+        times = max(shape[1] / size if len(shape) > 1 and size else 1 for shape, size in shapes)
+        return 1 << max(0, math.ceil(times) - 1).bit_length()
 
     def _host(self, preprocessor: Preprocessor) -> Callable[..., Mapping[str, tf.Tensor]]:
         """Returns the host half: the bundle's own, or, in one of an earlier tfpt, this tfpt's."""
@@ -348,19 +382,29 @@ class Model:
         for raw in (synthetic.samples(self.preprocessors), *noise):
             (answer,) = self.predict([self._own_work(raw)])
             wanted = whole.predict(self._request(raw))
-            if answer.keys() != wanted.keys() or not all(_alike(answer[name], wanted[name]) for name in wanted):
+            if not _agree(answer, wanted):
                 raise UserError(
                     f"--model={self.folder} answers otherwise with this tfpt than with the one that exported it; export it "
                     "again, or install that version."
                 )
 
 
-def _alike(ours: np.ndarray, theirs: np.ndarray) -> bool:
+def _agree(ours: Values, theirs: Values) -> bool:
+    """Tells whether two answers to one example are the same.
+
+    Words and whole numbers are chosen by the scores, and may be others where the two best scores are equally good.
+    """
+    best = np.sort(theirs.get(SCORES, np.zeros(0)), axis=None)[-2:]
+    tie = len(best) == 2 and best[1] - best[0] <= _CLOSE
+    return ours.keys() == theirs.keys() and all(_alike(ours[name], theirs[name], tie=tie) for name in theirs)
+
+
+def _alike(ours: np.ndarray, theirs: np.ndarray, *, tie: bool) -> bool:
     if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
         return False
     if np.issubdtype(ours.dtype, np.floating):
         return bool(np.allclose(ours, theirs, rtol=_CLOSE, atol=_CLOSE, equal_nan=True))
-    return True  # names are chosen by the numbers, and may differ where two are equally good
+    return tie or bool(np.array_equal(ours, theirs))
 
 
 def _first_line(error: tf.errors.OpError) -> str:

@@ -25,8 +25,13 @@ class Options:
         5.0, "Longest that an example waits for others that are on their way; one that is alone never waits."
     )
     queue: int = setting(1000, "Examples that may wait; beyond that clients are told to come back later (503).")
-    timeout_seconds: float = setting(30.0, "Longest time to send a request, and longest time to answer it.")
-    connections: int = setting(512, "Most connections at a time.")
+    timeout_seconds: float = setting(
+        30.0, "Longest time to send a request, longest time to answer it, and longest time to read the answer."
+    )
+    drain_seconds: float = setting(
+        0.0, "How long /readyz says 503 before the server stops to listen: time for a load balancer to see it."
+    )
+    connections: int = setting(512, "Most requests that are being answered at a time, and connections that stay open.")
     max_body_mb: float = setting(32.0, "Largest request, in megabytes.")
     max_megapixels: float = setting(50.0, "Largest picture, in millions of pixels; all frames of a moving one count.")
     max_text_length: int = setting(100_000, "Longest text, in bytes of UTF-8.")
@@ -44,7 +49,7 @@ class Options:
         check(
             "/" not in self.name and ":" not in self.name, f"name: {self.name} holds a / or a :, which no address can"
         )
-        for name in ("poll_seconds", "batch_wait_ms"):
+        for name in ("poll_seconds", "batch_wait_ms", "drain_seconds"):
             check(getattr(self, name) >= 0, f"{name}: {getattr(self, name)} is negative")
         for name in ("timeout_seconds", "max_body_mb", "max_megapixels"):
             check(getattr(self, name) > 0, f"{name}: {getattr(self, name)} is not positive")

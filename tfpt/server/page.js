@@ -74,6 +74,11 @@ function textField(name) {
   return element("div", { className: "field" }, element("label", { className: "caption", htmlFor: area.id, textContent: name }), area);
 }
 
+// NaN and infinities come as words, as TensorFlow Serving writes them, which are no JSON: they become texts.
+function parsed(body) {
+  return JSON.parse(body.replace(/"(?:[^"\\]|\\.)*"|-?Infinity|NaN/g, (part) => (part[0] === '"' ? part : `"${part}"`)));
+}
+
 function bar(label, score) {
   const drawing = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
@@ -165,7 +170,7 @@ async function ask() {
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ instances: [values] }),
     });
-    const body = await response.json();
+    const body = parsed(await response.text());
     if (mine !== asked) return; // another picture was chosen meanwhile
     if (!response.ok) throw new Error(body.error);
     show(body.predictions[0], Object.values(values), (performance.now() - started) / 1000);

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from importlib import resources
 from typing import Any
 
@@ -25,8 +25,6 @@ _PATH = re.compile(
     r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
     r"(?::(?P<method>predict|classify|regress)|/(?P<metadata>metadata))?"
 )
-_SMALL_ANSWER = 1000
-"""Numbers that are written without leaving the event loop."""
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -67,6 +65,8 @@ class _Rest:
         """Says whether requests may be sent here."""
         if self._requests.stopping:
             raise busy("the server is stopping")
+        if self._requests.broken:
+            raise busy("a part of the server has ended; it must be started again")
         return Response("ok\n", media_type="text/plain")
 
     async def metrics(self, request: Request) -> Response:
@@ -86,20 +86,20 @@ class _Rest:
     async def models(self, request: Request) -> Response:
         """Answers what is below /v1/models."""
         path = _PATH.fullmatch(request.scope["path"])
-        verb = "POST" if path and path["method"] else "GET"
-        if path is None or request.method != verb:
-            raise invalid(f"Malformed request: {request.method} {request.scope['path'][:200]}")
-        version = int(path["version"]) if path["version"] and len(path["version"]) < 19 else None
-        if path["version"] and version is None:
-            raise invalid(f"Malformed request: version {path['version'][:30]} does not fit into 64 bits")
-        spec = ModelSpec(name=path["name"], version=version, label=path["label"] or "")
-        if not path["method"]:
-            async with self._requests.counted("rest", "metadata" if path["metadata"] else "status"):
-                return _json(self._metadata(spec) if path["metadata"] else self._status(spec))
-        answer = {"predict": self._predict, "classify": self._classify, "regress": self._regress}[path["method"]]
-        async with self._requests.counted("rest", path["method"]):
+        method = (path["method"] or path["metadata"] or "status") if path else "none"
+        answers = {"predict": self._predict, "classify": self._classify, "regress": self._regress}
+        async with self._requests.counted("rest", method):
+            if path is None or request.method != ("POST" if method in answers else "GET"):
+                raise invalid(f"Malformed request: {request.method} {request.scope['path'][:200]}")
+            version = int(path["version"]) if path["version"] and len(path["version"]) < 19 else None
+            if path["version"] and version is None:
+                raise invalid(f"Malformed request: version {path['version'][:30]} does not fit into 64 bits")
+            spec = ModelSpec(name=path["name"], version=version, label=path["label"] or "")
+            if method not in answers:
+                return _json(self._metadata(spec) if method == "metadata" else self._status(spec))
             with self._requests.admitted() as ticket:
-                return await answer(spec, await self._body(request, ticket))
+                body = await self._body(request, ticket)
+                return await _while_there(request, answers[method](spec, body))
 
     def _status(self, spec: ModelSpec) -> dict[str, Any]:
         response = status.model_status(self._requests.versions, spec)
@@ -111,7 +111,7 @@ class _Rest:
         versions = self._requests.versions
         with versions.lease(name=spec.name, version=spec.version, label=spec.label) as (version, model):
             signatures = json_format.MessageToDict(
-                status.signature_definitions(model.folder), preserving_proto_field_name=True
+                model.definitions, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
             )
             return {
                 "model_spec": {"name": spec.name, "signature_name": "", "version": str(version)},
@@ -129,17 +129,27 @@ class _Rest:
             return signature.name, json_values.inputs_of(request, signature)
 
         _, _, answers = await self._requests.answers(spec, inputs)
-        if sum(value.size for value in answers.values()) <= _SMALL_ANSWER:
-            return _body(json_values.predictions(answers, by_row=by_row))
-        return _body(await self._requests.in_thread(lambda: json_values.predictions(answers, by_row=by_row)))
+        return _body(await self._requests.written(answers, lambda: json_values.predictions(answers, by_row=by_row)))
 
     async def _classify(self, spec: ModelSpec, body: bytes) -> Response:
-        _, _, answers = await self._requests.answers(spec, _of_examples(body, examples.signature_for_classes))
-        return _json({"results": examples.classes_of(answers)})
+        return await self._of_examples(spec, body, examples.signature_for_classes, examples.classes_of)
 
     async def _regress(self, spec: ModelSpec, body: bytes) -> Response:
-        _, _, answers = await self._requests.answers(spec, _of_examples(body, examples.signature_for_values))
-        return _json({"results": examples.values_of(answers)})
+        return await self._of_examples(spec, body, examples.signature_for_values, examples.values_of)
+
+    async def _of_examples(
+        self, spec: ModelSpec, body: bytes, choose: Callable[[Any, str], str], results: Callable[[Values], Any]
+    ) -> Response:
+        options = self._requests.options
+
+        def inputs(model: Model) -> tuple[str, Values]:
+            request = json_values.parse(body)
+            signature = model.signature(choose(model.signatures, json_values.signature_name(request)))
+            found = json_values.examples_of(request, most=options.queue)
+            return signature.name, examples.inputs_of(found, signature, most_bytes=options.max_body)
+
+        _, _, answers = await self._requests.answers(spec, inputs)
+        return _body(await self._requests.written(answers, lambda: json_values.dump({"results": results(answers)})))
 
     async def _body(self, request: Request, ticket: Ticket) -> bytes:
         """Reads the body.
@@ -163,13 +173,26 @@ class _Rest:
         return b"".join(parts)
 
 
-def _of_examples(body: bytes, choose: Callable[[Any, str], str]) -> Callable[[Model], tuple[str, Values]]:
-    def inputs(model: Model) -> tuple[str, Values]:
-        request = json_values.parse(body)
-        signature = model.signature(choose(model.signatures, json_values.signature_name(request)))
-        return signature.name, examples.inputs_of(json_values.examples_of(request), signature)
+async def _while_there(request: Request, answer: Coroutine[Any, Any, Response]) -> Response:
+    """Returns the answer to a request that has arrived; gives up when the client does.
 
-    return inputs
+    Raises:
+        Refusal: the client has gone, so that nobody is told.
+    """
+    answering, gone = asyncio.create_task(answer), asyncio.create_task(_hung_up(request))
+    try:
+        await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise invalid("the client has gone")
+        return await answering
+    finally:
+        answering.cancel()
+        gone.cancel()
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _page(file: str, kind: str) -> Callable[[Request], Awaitable[Response]]:

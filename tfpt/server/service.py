@@ -5,9 +5,11 @@ import contextlib
 import dataclasses
 import errno
 import logging
+import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -26,6 +28,8 @@ from tfpt.server.versions import Versions
 from tfpt.serving.servable import Servable, is_version
 
 _LARGEST_HEAD = 32_000  # bytes of a request's first line and headers
+_SPARE = 64
+"""Connections beyond those whose requests are answered, so that health can always be asked for."""
 _TENSORFLOW = Runtime(engine=TENSORFLOW)
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -36,17 +40,17 @@ class Serving:
 
     Attributes:
         name: of the model.
-        version: the newest that answers.
+        version: the newest when it began to answer.
         url: where the page is, `http://HOST:PORT`.
         grpc: `HOST:PORT`; empty without gRPC.
-        model: the newest.
+        versions: what answers now.
     """
 
     name: str
     version: int
     url: str
     grpc: str
-    model: Model
+    versions: Versions
 
 
 @contextlib.asynccontextmanager
@@ -73,7 +77,7 @@ async def serving(
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     metrics = Metrics()
     with contextlib.ExitStack() as closing:
-        listening = closing.enter_context(_listen(options.host, options.port))
+        listening = closing.enter_context(_listen(options))
         versions = Versions(
             folder,
             name=options.name or model_name(folder),
@@ -94,14 +98,13 @@ async def serving(
         http = _Http(
             uvicorn.Config(
                 rest.application(requests, metrics),
-                http=patient_for(options.timeout_seconds),
+                http=patient_for(options.timeout_seconds, most=options.connections + _SPARE),
                 ws="none",
                 lifespan="off",
                 loop="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                limit_concurrency=options.connections,
                 h11_max_incomplete_event_size=_LARGEST_HEAD,
                 timeout_graceful_shutdown=int(options.timeout_seconds) + 1,
             )
@@ -109,29 +112,57 @@ async def serving(
         grpc_server = grpc_service.server(requests)
         grpc_port = _grpc_port(grpc_server, options)
         await grpc_server.start()
-        working = [asyncio.create_task(batcher.run())]
+        working = [_working(batcher.run(), requests, console)]
         if options.poll_seconds:
-            working.append(asyncio.create_task(versions.watch(options.poll_seconds)))
+            working.append(_working(versions.watch(options.poll_seconds), requests, console))
         answering = asyncio.create_task(http.serve(sockets=[listening]))
         try:
-            while not http.started:
-                await asyncio.sleep(0.01)
-            with versions.lease(name=versions.name) as (version, model):
-                now = Serving(
-                    name=versions.name,
-                    version=version,
-                    url=f"http://{_address(options.host, listening.getsockname()[1])}",
-                    grpc=_address(options.host, grpc_port) if grpc_port else "",
-                    model=model,
-                )
-            yield now
+            await _started(http, answering, options)
+            yield Serving(
+                name=versions.name,
+                version=versions.newest,
+                url=f"http://{_address(options.host, listening.getsockname()[1])}",
+                grpc=_address(options.host, grpc_port) if grpc_port else "",
+                versions=versions,
+            )
         finally:
             requests.stopping = True
+            if http.started:
+                await asyncio.sleep(options.drain_seconds)
             http.should_exit = True
-            await asyncio.gather(answering, grpc_server.stop(options.timeout_seconds))
+            await asyncio.gather(answering, grpc_server.stop(options.timeout_seconds), return_exceptions=True)
             for task in working:
                 task.cancel()
             await asyncio.gather(*working, return_exceptions=True)
+
+
+def _working(work: Coroutine[Any, Any, None], requests: Requests, console: Console) -> "asyncio.Task[None]":
+    """Starts what should never end; if it does, that is said, and the server is not ready any more."""
+
+    def ended(task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()):
+            requests.broken = True
+            console.warn(f"a part of the server has ended ({type(error).__name__}: {error}); start it again.")
+
+    task = asyncio.create_task(work)
+    task.add_done_callback(ended)
+    return task
+
+
+async def _started(http: uvicorn.Server, answering: "asyncio.Task[None]", options: Options) -> None:
+    """Waits until requests are answered.
+
+    Raises:
+        UserError: somebody else began to listen on the port while the model was loaded.
+    """
+    while not http.started:
+        if answering.done():
+            try:
+                await answering
+            except OSError as error:
+                raise _not_to_be_had(options, error) from error
+            raise RuntimeError("uvicorn ended before it started")
+        await asyncio.sleep(0.01)
 
 
 class _Http(uvicorn.Server):
@@ -164,20 +195,24 @@ def _loader(options: Options, runtime: Runtime, trust: tuple[str, ...], console:
     return load
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(options: Options) -> socket.socket:
     """Returns a socket that has the port, and does not listen yet: nobody connects before there is somebody to answer."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
         made = socket.socket(family, kind, protocol)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
     except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
-        flag = f"--serve.port={port}" if taken or error.errno == errno.EACCES else f"--serve.host={host}"
-        raise UserError(
-            f"{flag} cannot be listened on ({error.strerror}); give another, or --serve.port=0 for a free port."
-        ) from error
+        raise _not_to_be_had(options, error) from error
     return made
+
+
+def _not_to_be_had(options: Options, error: OSError) -> UserError:
+    of_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
+    flag = f"--serve.port={options.port}" if of_port else f"--serve.host={options.host}"
+    why = os.strerror(error.errno) if of_port and error.errno else error.strerror  # asyncio's own is a paragraph
+    return UserError(f"{flag} cannot be listened on ({why}); give another, or --serve.port=0 for a free port.")
 
 
 def _grpc_port(server: grpc_service.grpc.aio.Server, options: Options) -> int:

@@ -3,16 +3,23 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2
 
 from tfpt.server.refusal import invalid
+from tfpt.serving.methods import CLASSIFICATION, REGRESSION
 
 Values = Mapping[str, np.ndarray]
 """Arrays by input or output name; strings are arrays of `bytes` objects."""
 
 STRING = np.dtype(object)
+
+_OF_EXAMPLES = ("examples", CLASSIFICATION, REGRESSION)
+"""A bundle's signatures whose input is serialised `tf.Example`s."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +70,11 @@ class Signature:
         """Whether an output has a size that depends on the examples of a batch."""
         return any(tensor.shape is None or None in tensor.shape[1:] for tensor in self.outputs.values())
 
+    @property
+    def examples_input(self) -> str:
+        """The name of the input for serialised `tf.Example`s; empty where there is none."""
+        return next(iter(self.inputs)) if self.name in _OF_EXAMPLES else ""
+
     def checked(self, values: Values, *, most_examples: int) -> int:
         """Returns the number of examples.
 
@@ -81,8 +93,7 @@ class Signature:
         if len(lengths) > 1:
             raise invalid("the inputs have different numbers of examples")
         (length,) = lengths
-        if not 1 <= length <= most_examples:
-            raise invalid(f"{length} examples were sent; a request may have 1 to {most_examples}")
+        check_count(length, most=most_examples)
         return length
 
     def _check_one(self, name: str, value: np.ndarray) -> None:
@@ -101,6 +112,26 @@ class Signature:
             raise invalid(f"input {name} has the shape [{shape}]; sizes may be 1 to {self.longest or 'any'}")
         if self.most and math.prod(varying) > self.most:
             raise invalid(f"input {name} has the shape [{shape}]; that is more than {self.most} pixels an example")
+
+
+def check_count(examples: int, *, most: int) -> None:
+    """Refuses a request of no examples, or of too many.
+
+    Raises:
+        Refusal: so it is.
+    """
+    if not 1 <= examples <= most:
+        raise invalid(f"{examples} examples were sent; a request may have 1 to {most}")
+
+
+def definitions(folder: Path) -> get_model_metadata_pb2.SignatureDefMap:
+    """Returns the signatures of a bundle as its file holds them."""
+    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    found = get_model_metadata_pb2.SignatureDefMap()
+    for name, definition in saved.meta_graphs[0].signature_def.items():
+        if not name.startswith("__"):
+            found.signature_def[name].CopyFrom(definition)
+    return found
 
 
 def _tensors(specs: Mapping[str, Any]) -> dict[str, Tensor]:

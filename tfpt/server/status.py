@@ -1,10 +1,6 @@
-"""What is said about the model itself: the states of its versions and its signatures, as TensorFlow Serving's messages."""
+"""What is said about the states of the model's versions, as TensorFlow Serving's message."""
 
-import functools
-from pathlib import Path
-
-from tensorflow.core.protobuf import saved_model_pb2
-from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
+from tensorflow_serving.apis import get_model_status_pb2
 
 from tfpt.server.refusal import Code, Refusal, invalid
 from tfpt.server.requests import ModelSpec
@@ -37,14 +33,3 @@ def model_status(versions: Versions, spec: ModelSpec) -> get_model_status_pb2.Ge
                 added.status.error_code = _FAILED
             added.status.error_message = state.error
     return response
-
-
-@functools.lru_cache(maxsize=4)
-def signature_definitions(folder: Path) -> get_model_metadata_pb2.SignatureDefMap:
-    """Returns the signatures of a bundle as its file holds them."""
-    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-    found = get_model_metadata_pb2.SignatureDefMap()
-    for name, definition in saved.meta_graphs[0].signature_def.items():
-        if not name.startswith("__"):
-            found.signature_def[name].CopyFrom(definition)
-    return found

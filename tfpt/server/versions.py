@@ -23,6 +23,7 @@ class _Loaded:
     """A version in memory; it leaves when it is retired and its last request is answered."""
 
     model: Model
+    files: object
     users: int = 0
     retired: bool = False
 
@@ -83,7 +84,7 @@ class Versions:
         """Loads the versions that are wanted.
 
         Raises:
-            UserError: there is none, or one of them cannot be loaded.
+            UserError: there is none, or one of them cannot be loaded; of `all`, those that can be are enough.
         """
         found = self._found()
         asked = [*map(int, [] if self._policy[0] in ("latest", "all") else self._policy), *self.labels.values()]
@@ -93,10 +94,17 @@ class Versions:
                 f"--model={self.folder} holds no version {absent[0] if absent else 'folder'}; give a folder that "
                 "`tfpt train` exported, such as saved_models/NAME."
             )
-        await self.scan()
-        for version in self._wanted(found):
-            if version not in self._loaded:
+        try:
+            wanted = await self.scan()
+        except OSError as error:
+            raise UserError(f"--model={self.folder} cannot be looked at ({error.strerror}); try it again.") from error
+        enough = self._policy[0] == "all" and self._loaded
+        for version in [version for version in wanted if version not in self._loaded]:
+            if not enough or version in asked:
                 raise UserError(self.states[version].error)
+            self._console.warn(f"version {version} cannot be served: {self.states[version].error}")
+        if not self._loaded:
+            raise UserError(f"--model={self.folder} lost its version folders while they were read.")
 
     async def watch(self, seconds: float) -> None:
         """Looks for new versions until it is cancelled."""
@@ -107,18 +115,32 @@ class Versions:
             except OSError as error:
                 self._console.warn(f"{self.folder} cannot be looked at ({error.strerror}).")
 
-    async def scan(self) -> None:
-        """Loads what is new and wanted, and retires what is no longer wanted as soon as something else answers."""
+    async def scan(self) -> list[int]:
+        """Loads what is new and wanted, and retires what is no longer wanted as soon as something else answers.
+
+        Returns:
+            The versions that are wanted.
+
+        Raises:
+            OSError: files went away while they were looked at.
+        """
         async with self._scanning:
             loop = asyncio.get_running_loop()
             found = await loop.run_in_executor(self._thread, self._found)
             wanted = self._wanted(found)
             for version in wanted:
-                if version not in self._loaded:
+                held = self._loaded.get(version)
+                if held is None or held.files != await loop.run_in_executor(self._thread, _model_files, found[version]):
                     await self._take_in(version, found[version])
             if any(version in self._loaded for version in wanted):
                 for version in [v for v in self._loaded if v not in wanted]:
                     self._retire(version)
+            return wanted
+
+    @property
+    def newest(self) -> int:
+        """The number of the newest version that answers."""
+        return max(self._loaded)
 
     @contextlib.contextmanager
     def lease(self, *, name: str, version: int | None = None, label: str = "") -> Iterator[tuple[int, Model]]:
@@ -149,7 +171,7 @@ class Versions:
                 raise Refusal(Code.INVALID_ARGUMENT, f"Unrecognized servable version label: {label[:100]}")
             version = self.labels[label]
         if version is None:
-            return max(self._loaded)
+            return self.newest
         if version not in self._loaded:
             raise Refusal(Code.NOT_FOUND, f"Servable not found for request: Specific({name}, {version})")
         return version
@@ -159,7 +181,9 @@ class Versions:
         print_of = await loop.run_in_executor(self._thread, _fingerprint, folder)
         if self._failed.get(version) == print_of:
             return
-        self._set_state(version, State("LOADING"))
+        files, before = await loop.run_in_executor(self._thread, _model_files, folder), self._loaded.get(version)
+        if before is None:  # else it goes on answering as it was
+            self._set_state(version, State("LOADING"))
         try:
             model = await loop.run_in_executor(self._thread, self._load, folder)
         except Exception as error:  # whatever it is, the versions that answer go on
@@ -167,17 +191,21 @@ class Versions:
                 str(error) if isinstance(error, UserError) else f"--model={folder}: {type(error).__name__}: {error}"
             )
             self._failed[version] = print_of
-            self._set_state(version, State("END", sentence))
+            if before is None:
+                self._set_state(version, State("END", sentence))
             self._metrics.loads.labels("failed").inc()
             if self._loaded:
                 self._console.warn(f"version {version} cannot be served: {sentence}")
             return
         self._failed.pop(version, None)
-        self._loaded[version] = _Loaded(model)
+        self._loaded[version] = _Loaded(model, files)
         self._set_state(version, State("AVAILABLE"))
         self._metrics.loads.labels("ok").inc()
         self._metrics.version.labels(self.name, version).set(1)
-        self._console.say(f"Version {version} of {self.name} answers.")
+        self._console.say(f"Version {version} of {self.name} answers{', from its new files' if before else ''}.")
+        if before is not None:
+            before.retired = True
+            self._drop_if_unused(version, before)
 
     def _retire(self, version: int) -> None:
         held = self._loaded.pop(version)
@@ -190,7 +218,7 @@ class Versions:
         if held.retired and not held.users:
             if version not in self._loaded:
                 self._set_state(version, State("END"))
-            self._console.say(f"Version {version} of {self.name} has left.")
+                self._console.say(f"Version {version} of {self.name} has left.")
             with contextlib.suppress(RuntimeError):  # when the thread has ended, so does the process
                 self._thread.submit(gc.collect)  # a loaded model is full of cycles
 
@@ -216,6 +244,13 @@ class Versions:
     def close(self) -> None:
         """Ends the thread; a version that is being loaded is finished first."""
         self._thread.shutdown(wait=True, cancel_futures=True)
+
+
+def _model_files(folder: Path) -> object:
+    """Returns what changes when another model takes the folder's place; what is beside the model may come and go."""
+    files = [folder / "saved_model.pb", *sorted((folder / "variables").glob("*"))]
+    told = [(file.name, file.stat()) for file in files]
+    return [(name, one.st_ino, one.st_size, one.st_mtime_ns) for name, one in told]
 
 
 def _fingerprint(folder: Path) -> object:

@@ -1,10 +1,11 @@
 """How many examples TensorFlow Serving should compute together, from what batches of each size take."""
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+from tfpt.cores import cores
 
 SIZES = (1, 2, 4, 8, 16, 32)
 _ENOUGH = 0.9
@@ -60,7 +61,7 @@ def choose(seconds: Mapping[int, float]) -> Batching:
     return Batching(
         max_batch_size=size,
         timeout=min(_LONGEST_WAIT, max(_SHORTEST_WAIT, seconds[min(seconds)] / 2)) if size > 1 else 0.0,
-        threads=os.cpu_count() or 1,
+        threads=cores(),
         enqueued=max(1, round(_QUEUED_SECONDS * speed[size] / size)),
         speed=speed,
     )

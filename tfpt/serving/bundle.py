@@ -15,7 +15,7 @@ import tensorflow as tf
 from tfpt.errors import UserError
 from tfpt.layers.trunk import Trunk
 from tfpt.preprocessors import distinct
-from tfpt.serving import synthetic
+from tfpt.serving import methods, synthetic
 from tfpt.serving.servable import (
     DESCRIPTION,
     EXTRA,
@@ -40,7 +40,8 @@ def save(
 
     Signatures: `serving_default` (raw values -> answer), `examples` (serialised `tf.Example`s of them -> answer), `pixels`
     (decoded pictures -> answer), `embedding` (raw values -> the trunk's pooled output), `outputs` (the task's inputs ->
-    model outputs) and, for whoever batches what is prepared, `host_image` or `host_text` (raw values -> prepared ones).
+    model outputs), for whoever batches what is prepared, `host_image` or `host_text` (raw values -> prepared ones) and, for
+    TensorFlow Serving's methods Classify and Regress, `classification` (where classes are answered) or `regression` (one number).
 
     Args:
         servable: was built here.
@@ -71,9 +72,12 @@ def save(
     for resource in (r for p in servable.preprocessors.values() for r in p.resources):
         archive.track(resource)
     archive.add_endpoint("serving_default", _positional(answer.of_raw, features), raw)
-    archive.add_endpoint(
-        "examples", _of_examples(servable, answer), [tf.TensorSpec([None], tf.string, name="examples")]
-    )
+    strings = tf.TensorSpec([None], tf.string, name="examples")
+    examples = tf.function(_of_examples(servable, answer), input_signature=[strings], autograph=False)
+    archive.add_endpoint("examples", _calling(examples), [strings])
+    for name, outputs in methods.outputs_for_methods(examples.get_concrete_function().structured_outputs).items():
+        strings = tf.TensorSpec([None], tf.string, name=methods.EXAMPLES)
+        archive.add_endpoint(name, _renamed(examples, outputs), [strings])
     if answer.takes_pixels():
         archive.add_endpoint(
             "pixels", answer.of_pixels, [tf.TensorSpec([None, None, None, 3], tf.float32, name="image")]
@@ -86,6 +90,7 @@ def save(
         archive.add_endpoint(host_signature(preprocessor), _calling(hosts[preprocessor.feature]), specs)
     with quiet_import():
         archive.write_out(str(folder), verbose=False)
+        methods.name_methods(folder)
     extra = folder / EXTRA
     extra.mkdir()
     (extra / DESCRIPTION).write_text(json.dumps(servable.describe(), indent=1, ensure_ascii=False), encoding="utf-8")
@@ -183,6 +188,16 @@ def _outputs(task: Task, model: keras.Model, names: list[str]) -> Callable[..., 
 def _calling(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns a function that calls a compiled one, which an endpoint would otherwise be and have its signature."""
     return lambda *values: function(*values)
+
+
+def _renamed(function: Callable[..., Any], outputs: Mapping[str, str]) -> Callable[..., Any]:
+    """Returns a function that calls a compiled one and keeps these of its outputs: name here -> name there."""
+
+    def renamed(*values: Any) -> dict[str, Any]:
+        found = function(*values)
+        return {name: found[there] for name, there in outputs.items()}
+
+    return renamed
 
 
 def _positional(function: Callable[..., Any], names: list[str]) -> Callable[..., Any]:

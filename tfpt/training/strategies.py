@@ -302,9 +302,10 @@ def _of_tf_config() -> tuple[list[str], int]:
 
 def _cluster_size() -> int:
     try:
-        return len(_of_tf_config()[0]) if "cluster" in json.loads(os.environ.get("TF_CONFIG", "{}")) else 1
+        given = json.loads(os.environ.get("TF_CONFIG", "{}"))
     except ValueError:
         return 1
+    return len(_of_tf_config()[0]) if "cluster" in given else 1
 
 
 def _tpu(*, tpu: str, **_: Any) -> tf.distribute.Strategy:
