@@ -111,7 +111,8 @@ def test_everything_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch
 
     monkeypatch.setattr(checkpoints.os, "fsync", fsync)
     (folder,) = saved_at(Checkpoints(tmp_path, keep=1), 1)
-    assert sorted(synced[:-1]) == sorted((file.name, False) for file in folder.iterdir())
+    assert sorted(synced[:-2]) == sorted((file.name, False) for file in folder.iterdir())
+    assert synced[-2][0].startswith(".partial-") and not synced[-2][1]  # the folder with their names
     assert synced[-1] == (tmp_path.name, True)  # the rename
 
 
