@@ -151,6 +151,7 @@ def test_of_too_many_connections_the_one_that_was_silent_for_longest_goes(serve,
             opened.enter_context(contextlib.closing(socket.create_connection((host, int(port)), timeout=20)))
             for _ in range(service._SPARE + 1)
         ]
+        time.sleep(1.0)  # until the server has taken in all of them: only then is the first one the last to have spoken
         held[0].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert first_answer(held[0]).startswith(b"HTTP/1.1 200 ")
         assert client.call("GET", "/healthz")[0] == 200
