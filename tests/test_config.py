@@ -39,6 +39,7 @@ from tfpt.fields import settings_of
         (config.Optim, {"step_at": (60, 30)}),
         (config.Optim, {"step_at": (0, 30)}),
         (config.Input, {"sampling": "sqrt", "tokens_per_batch": 100}),
+        (config.Input, {"tokens_per_batch": 100, "pad_to": "data"}),
         (config.Optim, {"learning_rate": 0.0}),
         (config.Optim, {"weight_decay": -1.0}),
         (config.Optim, {"warmup": 1.0}),

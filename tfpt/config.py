@@ -121,6 +121,12 @@ class Input:
         "Texts of like lengths share a batch, in random order, which saves padding: auto (where examples are kept) or off.",
         choices=("auto", "off"),
     )
+    pad_to: str = setting(
+        "auto",
+        "Texts are padded to the longest of their batch (batch) or of all the data (data: every batch has one shape, which XLA compiles "
+        "once). auto: data on a TPU, else batch.",
+        choices=("auto", "batch", "data"),
+    )
     tokens_per_batch: int = setting(
         0,
         "An update takes as many texts as fit into so many tokens, padding counted, instead of --train.batch_size; 0: off.",
@@ -168,6 +174,10 @@ class Input:
         check(
             not self.tokens_per_batch or self.length_buckets == "auto",
             "tokens_per_batch: a token budget puts texts of like lengths together; leave --input.length_buckets=auto",
+        )
+        check(
+            not self.tokens_per_batch or self.pad_to != "data",
+            "tokens_per_batch: a token budget makes batches of different shapes, and --input.pad_to=data makes one; leave one of the two out",
         )
         check(
             self.sampling == "natural" or not self.tokens_per_batch,
@@ -330,6 +340,11 @@ class Optim:
     )
     momentum: float = setting(0.9, "Momentum of sgd and rmsprop.")
     clip_norm: float = setting(1.0, "Scale gradients down to this global norm; 0: never.")
+    lazy_embeddings: bool = setting(
+        False,
+        "Move and decay only the rows of an embedding table that a batch uses: LazyAdam, another algorithm than adamw, and faster "
+        "for large tables.",
+    )
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "head_learning_rate"):
@@ -339,6 +354,10 @@ class Optim:
         check(0 <= self.warmup < 1, f"warmup: {self.warmup} is not at least 0 and below 1")
         check(0 <= self.layer_decay <= 1, f"layer_decay: {self.layer_decay} is not between 0 and 1")
         check(0 <= self.momentum < 1, f"momentum: {self.momentum} is not at least 0 and below 1")
+        check(
+            not self.lazy_embeddings or self.name == "adamw",
+            f"lazy_embeddings: it goes with name=adamw, not with {self.name}",
+        )
         check(0 < self.step_factor <= 1, f"step_factor: {self.step_factor} is not above 0 and at most 1")
         check(
             all(0 < a < 100 for a in self.step_at) and list(self.step_at) == sorted(set(self.step_at)),

@@ -65,7 +65,7 @@ FOREIGN_NAMES = {
     "max_seq_len": "input.max_length",
     "max_length": "input.max_length",
     "group_by_length": "input.length_buckets=auto",
-    "pad_to_max_length": "input.length_buckets=off",
+    "pad_to_max_length": "input.pad_to=data",
     "doc_stride": "task.stride",
     "max_query_length": "task.max_question_length",
     "version_2_with_negative": "task.unanswerable=yes",

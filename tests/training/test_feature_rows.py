@@ -69,3 +69,15 @@ def test_rows_are_taken_whole():
     recorder = Recorder(layout)
     recorder.take(rows)
     np.testing.assert_array_equal(recorder.rows().read(np.array([0, 1])), [[0, 1, 0], [2, 3, 4]])
+
+
+def test_rows_that_were_padded_to_one_length_have_a_static_shape():
+    layout = Layout((1, None, 2), np.dtype("float32"))
+    same, different = Recorder(layout), Recorder(layout)
+    for batch in (np.ones((2, 1, 3, 2)), np.ones((1, 1, 3, 2))):
+        same.add(batch)
+        different.add(batch[:, :, : len(batch)])
+    gathered = tf.function(lambda rows, slots: rows.gather(slots)).get_concrete_function
+    slots = tf.TensorSpec([4], tf.int64)
+    assert gathered(same.rows(), slots).structured_outputs.shape == (4, 1, 3, 2)
+    assert gathered(different.rows(), slots).structured_outputs.shape.as_list() == [4, 1, None, 2]

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tfpt.errors import UserError
-from tfpt.training import fit
+from tfpt.training import fit, strategies
 from tfpt.training.run_folder import RunFolder
 
 
-def keep(folder, *, cache="auto", first_length=0, pictures=False):
+def keep(folder, *, cache="auto", first_length=0, pictures=False, pad_to="auto"):
     prepared = SimpleNamespace(
         preprocessors=[SimpleNamespace(first_length=first_length)],
         bytes_per_example=lambda: 1 << 60,
@@ -20,7 +20,7 @@ def keep(folder, *, cache="auto", first_length=0, pictures=False):
     )
     one = np.array([0])
     setting = SimpleNamespace(
-        experiment=SimpleNamespace(input=SimpleNamespace(tokens_per_batch=64, cache=cache)),
+        experiment=SimpleNamespace(input=SimpleNamespace(tokens_per_batch=64, cache=cache, pad_to=pad_to)),
         prepared=prepared,
         splits=SimpleNamespace(train=one, validation=one[:0], test=one[:0]),
     )
@@ -39,3 +39,13 @@ def keep(folder, *, cache="auto", first_length=0, pictures=False):
 def test_what_a_token_budget_needs(tmp_path, given, says):
     with pytest.raises(UserError, match=says):
         keep(tmp_path, **given)
+
+
+def test_a_token_budget_is_refused_on_a_tpu_unless_shapes_may_differ(tmp_path, monkeypatch):
+    monkeypatch.setattr(strategies.Together, "is_tpu", True)
+    with pytest.raises(
+        UserError, match=r"--input.tokens_per_batch=64 makes batches of different shapes, and a TPU needs one"
+    ):
+        keep(tmp_path)
+    with pytest.raises(UserError, match="needs texts that are kept in memory"):
+        keep(tmp_path, pad_to="batch")

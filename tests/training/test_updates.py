@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfpt.config import Optim
 from tfpt.errors import UserError
 from tfpt.fields import settings_of
+from tfpt.training import freezing
 from tfpt.training.schedules import Rise, WarmUpAndDecay, schedule_of
 from tfpt.training.updates import LOSS_SCALE_START, RateGroup, Updates
 
@@ -51,6 +52,62 @@ def test_a_multiplier_scales_step_and_decay_of_adamw(multiplier):
         wanted = adamw(starts[k], [g[k] for g in steps], rate=0.01 * multiplier, decay=decay)
         np.testing.assert_allclose(variable.numpy(), wanted, rtol=1e-4, atol=1e-6)
         assert np.abs(variable.numpy() - starts[k]).max() > 1e-4
+
+
+def test_a_compiled_step_is_that_of_the_kernel(monkeypatch):
+    made = []
+    for worth in (1, 2**40):
+        monkeypatch.setattr("tfpt.training.updates.WORTH_COMPILING", worth)
+        large, small = variables((300, 256), (4,))
+        updates = make([RateGroup(0.5, (large, small))], steps=200, weight_decay=0.5, clip_norm=2.0)
+        assert updates.optimizers[0].compiled == (worth == 1)
+        step = tf.function(updates.apply)
+        for gradients in gradients_for([large, small]):
+            step([tf.constant(g) for g in gradients])
+        made.append([v.numpy() for v in [large.value, small.value, *updates.state]])
+    for ours, theirs in zip(*made, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_few_steps_are_not_worth_compiling():
+    (large,) = variables((2**13, 2**10))
+    assert not make([RateGroup(1.0, (large,))]).optimizers[0].compiled
+    assert make([RateGroup(1.0, (large,))], steps=200).optimizers[0].compiled
+
+
+def test_a_table_s_unused_rows_stay_as_they_are_where_updates_are_lazy(monkeypatch):
+    monkeypatch.setattr("tfpt.training.updates.WORTH_COMPILING", 1)
+    table, kernel = variables((20000, 4), (300, 256))
+    starts = [v.numpy() for v in (table, kernel)]
+    updates = make([RateGroup(1.0, (table, kernel), by_row=(table,))], steps=200, weight_decay=0.5)
+    used, random = np.array([3, 70, 19999]), np.random.default_rng(2)
+    given = []
+    for _ in range(STEPS):
+        gradient = np.zeros((20000, 4), "float32")
+        gradient[used] = random.normal(size=(3, 4))
+        given.append(gradient[used])
+        updates.apply([gradient, np.zeros((300, 256), "float32")])
+    wanted = adamw(starts[0][used], given, rate=0.01, decay=0.5)
+    np.testing.assert_allclose(table.numpy()[used], wanted, rtol=1e-4, atol=1e-6)
+    unused = np.setdiff1d(np.arange(20000), used)
+    assert np.array_equal(table.numpy()[unused], starts[0][unused])
+    np.testing.assert_allclose(
+        kernel.numpy(), starts[1] * (1 - 0.01 * 0.5) ** STEPS, rtol=1e-5
+    )  # no table: all of it decays
+
+
+def test_lazy_updates_are_those_of_embedding_layers():
+    tokens = keras.Input([None], dtype="int32")
+    embedded = keras.layers.Embedding(50, 8)(tokens)
+    model = keras.Model(tokens, keras.layers.Dense(2)(embedded))
+    assert {v.path for v in model.trainable_variables if id(v) in freezing._embedding_tables(model)} == {
+        model.layers[1].embeddings.path
+    }
+
+
+def test_lazy_updates_go_with_adamw():
+    with pytest.raises(ValueError, match="lazy_embeddings: it goes with name=adamw, not with lion"):
+        Optim(name="lion", lazy_embeddings=True)
 
 
 def test_multiplier_zero_leaves_a_variable_bit_equal():

@@ -89,7 +89,7 @@ def best_span(outputs: Any, frame: Tensors, windows: Windows, *, longest: int, u
     their code).
 
     Args:
-        outputs: `[batch, windows, places, 2]`, logits of start and end.
+        outputs: `[batch, windows, places, 2]`, logits of start and end; more of both than there are windows and places is padding.
         frame: of question and context.
         windows: over the context.
         longest: the most tokens of a span.
@@ -101,6 +101,7 @@ def best_span(outputs: Any, frame: Tensors, windows: Windows, *, longest: int, u
 
     inside = possible(frame, windows)
     batch, count, width = tf.unstack(tf.shape(inside))
+    outputs = outputs[:, :count, :width]
     logits = [tf.where(inside, outputs[..., k], NEVER) for k in range(2)]
     sums = tf.reshape(logits[0] + _highest_ahead(logits[1], longest), [batch, count * width])
     best, logit = tf.argmax(sums, axis=1, output_type=tf.int32), tf.reduce_max(sums, axis=1)

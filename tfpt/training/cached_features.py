@@ -38,7 +38,7 @@ class Kept:
         own = (tf.TensorSpec((), tf.int64), tf.TensorSpec((width,), tf.int64))
         size = len(self.rows[0]) // self.views
         mapped = [k for k, one in enumerate(self.rows) if not one.in_memory]
-        specs = tuple(tf.TensorSpec((width, *self.rows[k].layout.shape), self.rows[k].layout.dtype) for k in mapped)
+        specs = tuple(tf.TensorSpec((width, *self.rows[k].shape), self.rows[k].layout.dtype) for k in mapped)
 
         def read() -> Iterator[Any]:
             for epoch, row in rows():

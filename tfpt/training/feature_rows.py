@@ -81,13 +81,21 @@ class Rows:
     def __len__(self) -> int:
         return len(self.values if self.lengths is None else self.lengths)
 
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """The shape of an example; None where examples differ in length, which those that were padded to one do not."""
+        if self.lengths is None or not len(self.lengths) or self.lengths.min() < self.lengths.max():
+            return self.layout.shape
+        return tuple(int(self.lengths[0]) if size is None else size for size in self.layout.shape)
+
     def gather(self, slots: tf.Tensor) -> tf.Tensor:
         """Returns the examples in these slots, padded with zeros to the longest; in the graph, from memory."""
         found = tf.gather(self._tensor, slots)
         if self.lengths is None:
             return found
         dense = found.to_tensor()
-        return tf.reshape(dense, self.layout.padded(tf.shape(dense)[0], tf.shape(dense)[1]))
+        made = tf.reshape(dense, self.layout.padded(tf.shape(dense)[0], tf.shape(dense)[1]))
+        return tf.ensure_shape(made, [slots.shape[0], *self.shape])
 
     def read(self, slots: np.ndarray) -> np.ndarray:
         """Returns the same with NumPy, from wherever the values are."""

@@ -15,7 +15,7 @@ from tfpt.training.assembly import Assembly, assemble, copy_variables
 from tfpt.training.checkpoints import Checkpoints, restore
 from tfpt.training.loop import Hooks
 from tfpt.training.machine import free_memory
-from tfpt.training.pipeline import evaluation_batches
+from tfpt.training.pipeline import evaluation_batches, give_one_shape
 from tfpt.training.plan import evaluation_plan
 from tfpt.training.precision import choose_precision, measured_speedup
 from tfpt.training.progress import Progress, to_progress
@@ -172,14 +172,20 @@ def keep_prepared(setting: Setting, folder: RunFolder, *, console: Console) -> N
     Whether it is on is decided once a run and written down: batches are planned by what is known of the examples, so a
     resumed run must know the same.
     """
-    splits, prepared = setting.splits, setting.prepared
-    if setting.experiment.input.tokens_per_batch and any(getattr(p, "first_length", 0) for p in prepared.preprocessors):
+    splits, prepared, options = setting.splits, setting.prepared, setting.experiment.input
+    if options.tokens_per_batch and any(getattr(p, "first_length", 0) for p in prepared.preprocessors):
         raise UserError(
-            f"--input.tokens_per_batch={setting.experiment.input.tokens_per_batch} counts the tokens of whole texts, and this task reads "
+            f"--input.tokens_per_batch={options.tokens_per_batch} counts the tokens of whole texts, and this task reads "
             "them in windows that overlap; leave it out, and choose --train.batch_size."
         )
+    one_shape = options.pad_to == "data" or (options.pad_to == "auto" and strategies.current().is_tpu)
+    if options.tokens_per_batch and one_shape:
+        raise UserError(
+            f"--input.tokens_per_batch={options.tokens_per_batch} makes batches of different shapes, and a TPU needs one; leave it out, and "
+            "choose --train.batch_size."
+        )
     examples = np.concatenate([splits.train, splits.validation, splits.test])
-    cache = setting.experiment.input.cache
+    cache = options.cache
     decided = folder.read_json("prepared.json") or {}
     keep = decided.get("kept", cache == "memory")
     if cache == "auto" and not decided:
@@ -196,14 +202,14 @@ def keep_prepared(setting: Setting, folder: RunFolder, *, console: Console) -> N
     elif keep:
         prepared.keep(examples, console=console, what="Preparing examples", digests=setting.digests)
         check_failed(setting)
-    if setting.experiment.input.tokens_per_batch and prepared.lengths is None:
+    if options.tokens_per_batch and prepared.lengths is None:
         way_out = (
             "write --input.cache=memory, or take fewer texts or a smaller --input.max_length"
             if cache == "auto" and not keep and not prepared.can_keep_as_read
             else "with pictures leave it out, with texts do not set --input.cache=off"
         )
         raise UserError(
-            f"--input.tokens_per_batch={setting.experiment.input.tokens_per_batch} needs texts that are kept in memory: {way_out}."
+            f"--input.tokens_per_batch={options.tokens_per_batch} needs texts that are kept in memory: {way_out}."
         )
     truncated = decided["truncated"] if "truncated" in decided else prepared.truncated(examples)
     for name, share in truncated.items():
@@ -213,6 +219,8 @@ def keep_prepared(setting: Setting, folder: RunFolder, *, console: Console) -> N
                 f"{share:.1%} of the examples have a {name} longer than {length} tokens, which is cut (--input.max_length)."
             )
     folder.write_json("prepared.json", {"kept": keep, "truncated": truncated})
+    if one_shape:
+        give_one_shape(prepared, examples, task=setting.task, state=setting.state, views=options.views, console=console)
 
 
 def check_failed(setting: Setting) -> None:

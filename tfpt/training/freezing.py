@@ -104,7 +104,16 @@ def rate_groups(assembly: Assembly, options: Optim, *, unfreeze: str, head_multi
             if kind == "regex":
                 variables = [v for v in variables if re.search(argument, v.path)]
             by_multiplier.setdefault(options.layer_decay ** (depth + 1), []).extend(variables)
-    return [RateGroup(multiplier, tuple(variables)) for multiplier, variables in by_multiplier.items()]
+    tables = _embedding_tables(assembly.model) if options.lazy_embeddings else set()
+    return [
+        RateGroup(multiplier, tuple(variables), by_row=tuple(v for v in variables if id(v) in tables))
+        for multiplier, variables in by_multiplier.items()
+    ]
+
+
+def _embedding_tables(model: keras.Model) -> set[int]:
+    layers = (layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding))
+    return {id(v) for layer in layers for v in layer.trainable_variables if len(v.shape) == 2}
 
 
 def _normalises_batches(layer: keras.layers.Layer) -> bool:

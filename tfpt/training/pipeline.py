@@ -9,12 +9,15 @@ import numpy as np
 import tensorflow as tf
 
 from tfpt.augment import Op
+from tfpt.console import Console
 from tfpt.preprocessors import Preprocessor
 from tfpt.tasks import State, Task
+from tfpt.training.plan import evaluation_plan
 from tfpt.training.prepared import Prepared, as_written
 from tfpt.untuned import untuned
 
 _ROWS_A_CALL = 64
+_MEASURED_BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,7 +74,7 @@ def training_batches(
             folded = tf.map_fn(lambda s, p=position: _fold(s, p), seeds)
             inputs, targets = op.batch(made["inputs"], made.get("targets"), folded)
             made |= {"inputs": inputs} if targets is None else {"inputs": inputs, "targets": targets}
-        return {**made, **origin}
+        return _padded({**made, **origin}, prepared.shapes.get("training"))
 
     def singles(epoch: tf.Tensor, row: tf.Tensor) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices((tf.fill(tf.shape(row), epoch), row))
@@ -132,16 +135,83 @@ def evaluation_batches(prepared: Prepared, rows: np.ndarray, *, task: Task, stat
         return features, frame, {"example": k, "ok": ok}
 
     def batch(features: Any, frame: Any, origin: Any) -> dict[str, Any]:
-        return {**task.batch(features, frame, state, False), **origin, "frame": frame}
+        made = {**task.batch(features, frame, state, False), **origin, "frame": frame}
+        return _padded(made, prepared.shapes.get("evaluation"))
 
     singles = tf.data.Dataset.from_tensor_slices(rows.reshape(-1))
     batches = singles.map(plain(example), num_parallel_calls=prepared.threads, deterministic=True)
     return untuned(_batched(batches, rows.shape[1]).map(plain(batch)).prefetch(2))
 
 
+def give_one_shape(
+    prepared: Prepared, examples: np.ndarray, *, task: Task, state: State, views: int, console: Console
+) -> None:
+    """Makes all batches of these examples have one shape from now on: what varies is padded with zeros to the largest there is.
+
+    What is measured is what the task makes of the examples: of long pairs, the number of their windows.
+
+    Args:
+        prepared: the examples; batches that are made of them later are padded.
+        examples: `[examples]` int64, all that batches will be made of.
+        task: makes the batch.
+        state: of the task.
+        views: of each example in training.
+        console: shows progress.
+    """
+    rows = evaluation_plan(examples, batch_size=min(_MEASURED_BATCH, len(examples)), lengths=prepared.lengths)
+    kinds = {
+        "training": training_batches(
+            prepared,
+            lambda: iter([(0, row) for row in rows]),
+            width=rows.shape[1],
+            task=task,
+            state=state,
+            augmentation=Augmentation(views=views),
+        ),
+        "evaluation": evaluation_batches(prepared, rows, task=task, state=state),
+    }
+    varying = {kind: batches for kind, batches in kinds.items() if not _is_static(batches)}
+    if not varying:
+        return
+    with console.track("Measuring lengths", total=len(varying) * len(rows), unit="batches") as track:
+        for kind, batches in varying.items():
+            largest: Any = None
+            for shapes in untuned(batches.map(_shapes)).as_numpy_iterator():
+                largest = shapes if largest is None else tf.nest.map_structure(np.maximum, largest, shapes)
+                track.advance(1)
+            prepared.shapes[kind] = largest
+
+
+@tf.autograph.experimental.do_not_convert
+def _shapes(batch: Any) -> Any:
+    return tf.nest.map_structure(lambda values: tf.shape(values)[1:], batch)
+
+
+def _padded(batch: dict[str, Any], shapes: Any) -> dict[str, Any]:
+    """Pads every tensor of a batch with zeros to its shape; as it is where there are none.
+
+    Args:
+        batch: `[batch, ...]` each.
+        shapes: nested alike, without the batch dimension.
+    """
+    if shapes is None:
+        return batch
+    size = batch["ok"].shape[0]
+
+    def padded(values: tf.Tensor, shape: np.ndarray) -> tf.Tensor:
+        missing = tf.pad(shape - tf.shape(values)[1:], [[1, 0]])  # none in the batch dimension
+        return tf.ensure_shape(tf.pad(values, tf.stack([tf.zeros_like(missing), missing], axis=1)), [size, *shape])
+
+    return tf.nest.map_structure(padded, batch, shapes)
+
+
+def _is_static(batches: tf.data.Dataset) -> bool:
+    return all(spec.shape.is_fully_defined() for spec in tf.nest.flatten(batches.element_spec))
+
+
 def _batched(examples: tf.data.Dataset, size: int | tf.Tensor) -> tf.data.Dataset:
     """Batches examples; a dimension that varies is padded with zeros to the batch's longest."""
-    if all(spec.shape.is_fully_defined() for spec in tf.nest.flatten(examples.element_spec)):
+    if _is_static(examples):
         return examples.batch(size, drop_remainder=True)
     return examples.padded_batch(size, drop_remainder=True)
 

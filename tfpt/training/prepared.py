@@ -56,6 +56,8 @@ class Prepared:
         """Examples that were met and could not be read or decoded."""
         self.lengths: np.ndarray | None = None
         """Length of each kept example by its index, where lengths vary."""
+        self.shapes: dict[str, Any] = {}
+        """Shapes that batches for `training` and for `evaluation` are padded to; where there are none, to their own longest."""
         self._slots: tf.Tensor | None = None
         self._kept: Any = None
         self._as_read: KeptAsRead | None = None

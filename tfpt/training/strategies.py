@@ -46,6 +46,11 @@ class Together:
         """Whether this process decides and writes."""
         return self.worker == 0
 
+    @property
+    def is_tpu(self) -> bool:
+        """Whether the devices are TPUs, which need batches of one shape."""
+        return isinstance(self.strategy, tf.distribute.TPUStrategy)
+
     def scope(self) -> contextlib.AbstractContextManager[Any]:
         """Returns the block in which variables belong to all devices; nothing changes where there is only one."""
         return self.strategy.scope() if self.replicas > 1 else contextlib.nullcontext()

@@ -5,6 +5,7 @@ at the global rate. So there is one Keras optimizer for each multiplier, each wi
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import tensorflow as tf
 
 from tfpt.config import Optim
 from tfpt.errors import UserError
-from tfpt.training.adamw import AdamW
+from tfpt.training.adamw import LARGE, STEPS_WORTH_COMPILING, WORTH_COMPILING, AdamW
 from tfpt.training.schedules import Schedule, schedule_of
 
 LOSS_SCALE_START = 2.0**15
@@ -27,6 +28,8 @@ class RateGroup:
 
     multiplier: float
     variables: tuple[keras.Variable, ...]
+    by_row: tuple[keras.Variable, ...] = ()
+    """Those of which an update moves only rows whose gradient is not zero."""
 
 
 class Updates:
@@ -58,10 +61,20 @@ class Updates:
                 "Nothing would train: --optim.head_multiplier=0 leaves the head as it is, and --train.unfreeze, "
                 "--optim.layer_decay or --train.batch_norm leave nothing of the backbone."
             )
+        if options.lazy_embeddings and isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy):
+            raise UserError(
+                "--optim.lazy_embeddings: a TPU compiles updates of one shape, and how many rows a batch uses differs; leave it out."
+            )
         self.schedule = schedule or schedule_of(options, learning_rate=learning_rate, steps=steps)
         self.optimizers = []
+        compiled = _is_worth_compiling([v for group in self.groups for v in group.variables], steps=steps)
         for group in self.groups:
-            optimizer = _OPTIMIZERS[options.name](options, self.schedule.times(group.multiplier))
+            rate = self.schedule.times(group.multiplier)
+            optimizer = (
+                AdamW(learning_rate=rate, weight_decay=options.weight_decay, by_row=group.by_row, compiled=compiled)
+                if options.name == "adamw"
+                else _OPTIMIZERS[options.name](options, rate)
+            )
             optimizer.exclude_from_weight_decay(var_list=[v for v in group.variables if len(v.shape) <= 1])
             optimizer.build(list(group.variables))
             optimizer._all_reduce_sum_gradients = _as_they_are
@@ -99,12 +112,11 @@ class Updates:
         norm = tf.linalg.global_norm(dense) * factor
         if self.clip_norm:
             factor *= self.clip_norm / tf.maximum(norm, self.clip_norm)
-        dense = [g * factor for g in dense]  # once: each pass over all gradients takes as long as a layer
         if not self.loss_scaling:
-            self._apply(dense)
+            self._apply(dense, factor)
             return tf.constant(True)
         finite = tf.math.is_finite(norm)
-        tf.cond(finite, lambda: self._apply(dense), lambda: None)
+        tf.cond(finite, lambda: self._apply(dense, factor), lambda: None)
         grow = finite & (self.good_steps + 1 >= LOSS_SCALE_GROWTH_STEPS)
         self.scale.assign(
             tf.where(finite, tf.where(grow, self.scale * 2.0, self.scale), tf.maximum(1.0, self.scale / 2.0))
@@ -112,11 +124,14 @@ class Updates:
         self.good_steps.assign(tf.where(finite & ~grow, self.good_steps + 1, 0))
         return finite
 
-    def _apply(self, dense: Sequence[tf.Tensor]) -> None:
+    def _apply(self, dense: Sequence[tf.Tensor], factor: tf.Tensor) -> None:
         start = 0
         for optimizer, group in zip(self.optimizers, self.groups, strict=True):
             end = start + len(group.variables)
-            optimizer.apply(dense[start:end], list(group.variables))
+            if isinstance(optimizer, AdamW):  # each pass over all gradients takes as long as a layer
+                optimizer.apply_times(factor, dense[start:end], group.variables)
+            else:
+                optimizer.apply([g * factor for g in dense[start:end]], list(group.variables))
             start = end
 
 
@@ -125,8 +140,16 @@ def _as_they_are(gradients: Any) -> Any:
     return gradients
 
 
-def _adamw(options: Optim, schedule: Schedule) -> keras.optimizers.Optimizer:
-    return AdamW(learning_rate=schedule, weight_decay=options.weight_decay)
+def _is_worth_compiling(variables: Sequence[keras.Variable], *, steps: int) -> bool:
+    """Tells whether a step of AdamW shall be compiled: on one CPU, for weights that its caches do not hold."""
+    sizes = [math.prod(v.shape) for v in variables]
+    return (
+        steps >= STEPS_WORTH_COMPILING
+        and sum(size for size in sizes if size >= LARGE) >= WORTH_COMPILING
+        and tf.distribute.get_strategy().num_replicas_in_sync == 1
+        and not tf.config.list_physical_devices("GPU")
+        and not tf.config.list_logical_devices("TPU")
+    )
 
 
 def _sgd(options: Optim, schedule: Schedule) -> keras.optimizers.Optimizer:
@@ -159,7 +182,6 @@ def _rmsprop(options: Optim, schedule: Schedule) -> keras.optimizers.Optimizer:
 
 
 _OPTIMIZERS: dict[str, Callable[[Optim, Schedule], keras.optimizers.Optimizer]] = {
-    "adamw": _adamw,
     "sgd": _sgd,
     "lion": _lion,
     "adafactor": _adafactor,
