@@ -198,8 +198,7 @@ def write(given, found, first, epochs, data):
     lines = [
         f"{data}, {given.backbone} at {given.size} pixels, batch {given.batch}, engine {given.engine}, head by {given.solver}. "
         "Sides alternate, each run in a process of its own with an empty cache; ratios are of medians. Which engine is fastest was "
-        f"found by a run before the first round, whose training took {first['training']:.1f} s. "
-        f"`python benchmarks/frozen.py --backbone={given.backbone} --engine={given.engine} --solver={given.solver} --unfreeze={given.unfreeze} --epochs={epochs}`",
+        f"found by a run before the first round, whose training took {first['training']:.1f} s.",
         "",
     ]
     for title, key, unit, digits in (

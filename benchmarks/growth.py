@@ -3,7 +3,8 @@
     python benchmarks/growth.py --count=10000
 
 Trains a head on a frozen trunk on generated JPEGs, once on so many and once on ten times as many, each in a process of its own with an
-empty cache. Peak memory is the process's own (maximum resident set), and without the features that it keeps, whose size is told.
+empty cache. Peak memory is the process's own (maximum resident set); the features that it keeps count, and their size is told. Examples
+are not kept in memory (`--input.cache=off`).
 """
 
 import argparse
@@ -70,8 +71,7 @@ def main():
             print(count, rows[count], flush=True)
     small, large = rows.values()
     lines = [
-        f"JPEGs of 96 x 128 pixels, {given.backbone} at {given.size} pixels, {given.epochs} epochs, engine auto, one run of each size. "
-        f"`python benchmarks/growth.py --count={given.count}`",
+        f"JPEGs of 96 x 128 pixels, {given.backbone} at {given.size} pixels, {given.epochs} epochs, engine auto, examples not kept in memory, one run of each size.",
         "",
         f"**Ten times the data: {large['seconds'] / small['seconds']:.1f} times the seconds, {large['peak'] / small['peak']:.2f} times the peak memory.**",
         "",

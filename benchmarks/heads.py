@@ -83,7 +83,7 @@ def main():
     ratio = median(found["ten"]) / median(found["one"])
     first, later = median([one[0] for one in runs]), median([s for one in runs for s in one[1:]])
     lines = [
-        f"{count:,} pictures ({name}), {given.backbone}, {given.epochs} epochs, engine {given.engine}. `python benchmarks/heads.py`",
+        f"{count:,} pictures ({name}), {given.backbone}, {given.epochs} epochs, engine {given.engine}.",
         "",
         f"**Ten settings with the cache / one setting without = {ratio:.2f}** (the first of the ten takes {first:.1f} s, the others "
         f"{later:.1f} s each).",

@@ -112,8 +112,7 @@ def main():
             print(found, flush=True)
     share = median(found["tfpt"]) / median(found["simplejpeg, decoded and resized"])
     lines = [
-        f"{count:,} pictures ({name}) to {given.size} pixels, {given.threads} threads; a value is the median of {given.rounds} rounds of a process. "
-        "`python benchmarks/input_pipeline.py --peer_python=...`",
+        f"{count:,} pictures ({name}) to {given.size} pixels, {given.threads} threads; a value is the median of {given.rounds} rounds of a process.",
         "",
         f"**tfpt / simplejpeg with Pillow's resize = {share:.2f}.**",
         "",

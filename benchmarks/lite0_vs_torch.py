@@ -4,8 +4,9 @@
 
 Both sides get the same batch of random bytes, which a processor does as fast as photos, and the same number of threads. The
 forward pass begins with the bytes and ends with the features; the training step is a whole one: all weights, batch
-normalisation on the batch's statistics, cross-entropy, AdamW. Weights are random. torch runs as it is, with channels last, in
-bfloat16 (autocast), and each of these compiled (torch.compile), where it has a C++ compiler.
+normalisation on the batch's statistics, cross-entropy, AdamW (fused on both sides). Weights are random. torch runs as it is and with
+channels last; forward with batch normalisation folded into the convolutions, in inference mode, and with weights in bfloat16; training with
+autocast to bfloat16; and each of these compiled (torch.compile, with weights frozen for the forward pass), where it has a C++ compiler.
 """
 
 import argparse
@@ -19,7 +20,23 @@ from section import table, write_section
 from sides import answer, child
 
 OURS = {"forward": ("tensorflow", "openvino", "openvino bfloat16"), "train": ("float32", "bfloat16")}
-THEIRS = ("default", "channels_last", "bfloat16", "compiled", "compiled_bfloat16")
+THEIRS = {
+    "forward": (
+        "default",
+        "channels_last",
+        "channels_last folded",
+        "channels_last folded bfloat16",
+        "channels_last folded compiled",
+        "channels_last folded compiled bfloat16",
+    ),
+    "train": (
+        "default",
+        "channels_last",
+        "channels_last bfloat16",
+        "channels_last compiled",
+        "channels_last compiled bfloat16",
+    ),
+}
 PEER = str(Path(__file__).with_name("torch_lite0.py"))
 
 
@@ -113,14 +130,14 @@ def compare(given, what):
     for _ in range(given.repeats):
         for how in OURS[what]:
             found.setdefault(f"tfpt, {how}", []).append(median(child(__file__, options(given, what, how))["rates"]))
-        for how in [how for how in THEIRS if how not in missing]:
+        for how in [how for how in THEIRS[what] if how not in missing]:
             try:
                 got = child(PEER, options(given, what, how), python=given.peer_python)
             except subprocess.CalledProcessError:
                 missing.append(how)
                 continue
             version = got["version"]
-            found.setdefault(f"torch, {how.replace('_', ' ')}", []).append(median(got["rates"]))
+            found.setdefault(f"torch, {how}", []).append(median(got["rates"]))
         print(what, found, flush=True)
     middle = {name: median(rates) for name, rates in found.items()}
 
@@ -133,7 +150,7 @@ def compare(given, what):
     lines = [
         f"EfficientNet-Lite0 at {given.size} pixels, batch {given.batch}, {given.threads} threads, examples a second. Each way runs in a "
         f"process of its own, {given.repeats} times in turn; a value is the median of {given.rounds} rounds of {given.steps} batches. torch {version}"
-        f"{', which could not run: ' + ', '.join(missing) if missing else ''}. `python benchmarks/lite0_vs_torch.py --peer_python=...`",
+        f"{', which could not run: ' + ', '.join(missing) if missing else ''}.",
         "",
         f"**Best of tfpt / best of torch: float32 {whole:.2f}, bfloat16 {rounded:.2f}, whichever is faster {anyhow:.2f}.**",
         "",

@@ -4,6 +4,7 @@ import datetime
 import os
 import platform
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -18,14 +19,16 @@ def write_section(title: str, lines: Sequence[str], *, packages: Sequence[str] =
     Args:
         title: of the section.
         lines: Markdown.
-        packages: whose versions are named.
+        packages: whose versions are named, of those that are installed.
         file: made when it is not there.
     """
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
+    versions = ", ".join(filter(None, map(_with_version, packages)))
     head = [
         f"## {title}",
         "",
         f"{datetime.date.today().isoformat()}, {machine()}" + (f"; {versions}." if versions else "."),
+        "",
+        f"`{command(sys.argv)}`",
     ]
     section = "\n".join([*head, "", *lines]).rstrip() + "\n"
     text = file.read_text(encoding="utf-8") if file.exists() else "# Results\n"
@@ -34,6 +37,19 @@ def write_section(title: str, lines: Sequence[str], *, packages: Sequence[str] =
     place = next((k for k, part in enumerate(parts) if part.startswith(f"## {title}\n")), len(kept))
     kept.insert(place, section)
     file.write_text("\n".join(part.rstrip() + "\n" for part in kept), encoding="utf-8")
+
+
+def command(arguments: Sequence[str]) -> str:
+    """Returns what was written to start a program, `...` in place of folders."""
+    shown = [re.sub(r"=.*[/\\\\].*", "=...", one) for one in arguments[1:]]
+    return " ".join(["python", f"benchmarks/{Path(arguments[0]).name}", *shown])
+
+
+def _with_version(package: str) -> str:
+    try:
+        return f"{package} {metadata.version(package)}"
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def machine() -> str:

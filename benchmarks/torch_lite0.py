@@ -5,10 +5,14 @@ Run by that program, with a Python that has torch. Weights are random: the time 
 
 import argparse
 import json
+import os
 import time
+
+os.environ["TORCHINDUCTOR_FREEZING"] = "1"  # a compiled forward pass has its weights as constants, too
 
 import torch
 from torch import nn
+from torch.fx.experimental.optimization import fuse
 
 # Kernel, stride, expansion, output channels, repeats; as in tfpt/backbones/efficientnet_lite.py.
 STAGES = (
@@ -65,34 +69,38 @@ def main():
     """Measures one way of running it; prints examples a second, one number a round."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--what", choices=("forward", "train"), required=True)
-    parser.add_argument("--how", choices=("default", "channels_last", "bfloat16", "compiled", "compiled_bfloat16"))
+    parser.add_argument("--how", required=True, help="default, or words of: channels_last folded bfloat16 compiled")
     for name in ("size", "batch", "steps", "rounds", "threads"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--work")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
-    model = network()
+    model = network().train(given.what == "train")
+    if "folded" in given.how:  # batch normalisation into the convolutions before it
+        model = fuse(model)
     layout = torch.contiguous_format if given.how == "default" else torch.channels_last
-    model = model.to(memory_format=layout)
+    rounded = "bfloat16" in given.how
+    cast = rounded and given.what == "forward"  # training keeps float32 weights, as everyone does
+    model = model.to(memory_format=layout, dtype=torch.bfloat16 if cast else torch.float32)
     pixels = torch.randint(0, 256, (given.batch, 3, given.size, given.size), dtype=torch.uint8)
     pixels = pixels.contiguous(memory_format=layout)
     labels = torch.arange(given.batch) % CLASSES
-    model.train(given.what == "train")
-    rounded = torch.autocast("cpu", torch.bfloat16, enabled="bfloat16" in given.how)
     run = torch.compile(model) if "compiled" in given.how else model
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, foreach=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
     def step():
-        with rounded:
+        if given.what == "forward":
+            run(((pixels.float() - 127) / 128).to(torch.bfloat16 if cast else torch.float32))
+            return
+        with torch.autocast("cpu", torch.bfloat16, enabled=rounded):
             logits = run((pixels.float() - 127) / 128)
-        if given.what == "train":
-            optimizer.zero_grad(set_to_none=True)
-            nn.functional.cross_entropy(logits.float(), labels).backward()
-            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        nn.functional.cross_entropy(logits.float(), labels).backward()
+        optimizer.step()
 
     rates = []
-    with torch.set_grad_enabled(given.what == "train"):
+    with torch.inference_mode(given.what == "forward"):
         for _ in range(2):
             step()
         for _ in range(given.rounds):
