@@ -418,8 +418,9 @@ class Output:
     model_dir: str = setting("", "Folder for exported models; default: saved_models/NAME.")
     if_exists: str = setting(
         "resume",
-        "When the run folder exists. resume: go on if it is the same experiment; new: take NAME-2, NAME-3, ...; fail: stop.",
-        choices=("resume", "new", "fail"),
+        "When the run folder exists. resume: go on if it is the same experiment; resume_changed: also with other learning rates, "
+        "augmentation, patience and the like, which is said; new: take NAME-2, NAME-3, ...; fail: stop.",
+        choices=("resume", "resume_changed", "new", "fail"),
     )
     report_examples: int | None = setting(
         24, "Most wrong examples shown in the report, as pictures or texts inside the file; 0 or none: none."

@@ -255,10 +255,12 @@ def _go(
             fetch(name, offline=offline, console=console)
     tracking = Tracking(experiment, folder.path, console=console, offline=offline)
     with folder.held():
-        folder.check_same(experiment)
+        changed = folder.check_same(experiment)
         if not again and folder.is_finished():  # another process may have come first
             return _finished(experiment, folder, console)
         console.set_log(folder.path / "log.txt")
+        if changed:
+            console.warn(f"From here on the run has other settings than before: {', '.join(changed)}.")
         folder.write_experiment(experiment)
         folder.tracking = tracking
         try:
@@ -267,7 +269,7 @@ def _go(
         except KeyboardInterrupt:
             with contextlib.suppress(UserError):  # of a full disk: what is told is that it was interrupted
                 folder.write_status("interrupted")
-            anew = ", but with --output.if_exists=resume" if experiment.output.if_exists != "resume" else ""
+            anew = ", but with --output.if_exists=resume" if experiment.output.if_exists in ("new", "fail") else ""
             console.say(f"Interrupted; the same command{anew} goes on from here.")
             raise
         except BaseException as error:

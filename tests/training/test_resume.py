@@ -97,3 +97,23 @@ def test_ctrl_c_then_again_ends_bit_equal(whole, fit, pictures, tmp_path, monkey
             abandon(folder.path / "checkpoints")
     assert_same_end(fit(tmp_path, **settings), whole)
     assert not list((tmp_path / "run" / "checkpoints").glob(f"*-{10**9:010d}"))
+
+
+def test_other_learning_rates_are_gone_on_with_where_that_is_asked_for(fit, pictures, tmp_path, monkeypatch):
+    settings = {"data": f"folder:{pictures}", **SETTINGS}
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path, **settings)
+    with pytest.raises(UserError, match=r"other settings \(optim.clip_norm\).*or resume_changed to go on with them\."):
+        fit(tmp_path, **settings, clip_norm=0.25)
+    changed = {**settings, "clip_norm": 0.25, "schedule": "linear"}
+    with pytest.raises(
+        UserError, match=r"other settings \(input.split\); choose another --output.name, or --output.if_exists=new\."
+    ):
+        fit(tmp_path, **{**changed, "split": "60,20,20"}, output={"if_exists": "resume_changed"})
+    run = fit(tmp_path, **changed, output={"if_exists": "resume_changed"})
+    assert "other settings than before: optim.schedule, optim.clip_norm." in (run.folder / "log.txt").read_text()
+    assert fit(tmp_path, **changed).metrics == run.metrics  # what it ended with is the run's now
+    with pytest.raises(UserError, match=r"other settings \(optim.schedule, optim.clip_norm\); choose another"):
+        fit(tmp_path, **settings, output={"if_exists": "resume_changed"})

@@ -24,6 +24,11 @@ _FREE = re.compile(
     r"input\.feature_cache|output\.(if_exists|name|run_dir|model_dir|report_examples|trackers)|export\..*|runtime\..*|train\.(checkpoint_\w+|keep_checkpoints|seeds)"
 )
 """Flags that may differ when a run goes on: they do not change what is learned."""
+_CHANGEABLE = re.compile(
+    r"input\.augment|optim\.(learning_rate|head_learning_rate|weight_decay|schedule|step_at|step_factor|warmup|momentum|clip_norm)|"
+    r"train\.(evaluate_every|patience|recoveries|spike)"
+)
+"""Flags that may differ when `--output.if_exists=resume_changed` says so: the state of training means the same under them."""
 _DONE_BEFORE = {"input.intensity": "full"}
 """What was done before there was a flag, where that is not the flag's default."""
 
@@ -81,8 +86,11 @@ class RunFolder:
         status = self.status()
         return status is not None and status["state"] == "finished"
 
-    def check_same(self, experiment: Experiment) -> None:
+    def check_same(self, experiment: Experiment) -> list[str]:
         """Refuses to go on with another experiment than the one that began here.
+
+        Returns:
+            The flags that differ and may: `--output.if_exists=resume_changed` says so.
 
         Raises:
             UserError: the flags that differ, by name; or the runs of several seeds or folds are to be kept on an object store.
@@ -93,7 +101,7 @@ class RunFolder:
             raise UserError(f"{several}: their runs need a local folder, not --output.run_dir={self.remote.url}.")
         file = self.path / "experiment.flags"
         if not file.is_file():
-            return
+            return []
         before = {name: given.value for name, given in flagfile.read(file).items()}
         different = [  # a flag that a later tfpt has added had its default then, or see `as_begun`
             flag
@@ -101,11 +109,16 @@ class RunFolder:
             if not _FREE.fullmatch(flag)
             and (before[flag] != value if flag in before else changed and value != _DONE_BEFORE.get(flag))
         ]
-        if different:
+        wanted = experiment.output.if_exists == "resume_changed" and not self.is_finished()
+        refused = [flag for flag in different if not (wanted and _CHANGEABLE.fullmatch(flag))]
+        if refused:
+            possible = not wanted and not self.is_finished() and all(map(_CHANGEABLE.fullmatch, refused))
             raise UserError(
-                f"--output.run_dir={self.path} holds a run with other settings ({', '.join(different[:8])}"
-                f"{' and more' if len(different) > 8 else ''}); choose another --output.name, or --output.if_exists=new."
+                f"--output.run_dir={self.path} holds a run with other settings ({', '.join(refused[:8])}"
+                f"{' and more' if len(refused) > 8 else ''}); choose another --output.name, or --output.if_exists=new"
+                f"{', or resume_changed to go on with them' if possible else ''}."
             )
+        return different
 
     def as_begun(self, experiment: Experiment) -> Experiment:
         """Returns the experiment as it is gone on with: a run that an earlier tfpt has begun without a flag does what was done
