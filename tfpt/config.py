@@ -387,7 +387,8 @@ class Runtime:
     threads: int = setting(0, "CPU threads; 0: one a core.")
     engine: str = setting(
         "auto",
-        "What computes the frozen part of a backbone: tensorflow, openvino (extra cpu-fast), or auto (the fastest that is installed, by measurement).",
+        "What computes the frozen part of a backbone, and validation between epochs: tensorflow, openvino (extra cpu-fast), or auto (the fastest "
+        "that is installed, by measurement).",
     )
     engine_precision: str = setting(
         "auto",

@@ -103,7 +103,7 @@ def test_bfloat16_is_chosen_where_it_is_faster_and_hardly_changes_anything(choos
 def test_bfloat16_is_not_chosen_where_it_changes_features_or_hardly_pays(choose):
     found, said = choose(precision="auto", tensorflow=engine(0.02), noisy=engine(0.01, rounded=(0.001, 0.1)))
     assert (found.name, found.precision) == ("noisy", "float32")
-    assert "The engine noisy in bfloat16 changes features by" in said and "not used" in said
+    assert "The engine noisy in bfloat16 changes outputs by" in said and "not used" in said
     found, _ = choose(precision="auto", tensorflow=engine(0.02), close=engine(0.010, rounded=(0.0095, 0.0)))
     assert (found.name, found.precision) == ("close", "float32")
     found, _ = choose(precision="auto", tensorflow=engine(0.02), nan=engine(0.01, rounded=(0.001, float("nan"))))

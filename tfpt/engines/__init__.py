@@ -1,6 +1,6 @@
-"""What runs a part of a model that is not being trained, as fast as the machine can, one file each.
+"""What runs a part of a model that is not being trained, or a whole one between epochs, as fast as the machine can, one file each.
 
-An engine gets a graph whose weights are constants and returns a function of batches. This file holds the signature.
+An engine gets a graph whose weights are constants, or become that, and returns a function of batches. This file holds the signature.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 Run = Callable[[Sequence[Any]], "list[np.ndarray]"]
 """From the inputs of a batch, flattened, to its outputs, flattened."""
+
+Refresh = Callable[[Sequence["np.ndarray"]], Run]
+"""From values of a graph's weights to the function that it is with them."""
 
 
 class Engine:
@@ -43,3 +46,23 @@ class Engine:
             Exception: anything, where it does not know an operation of the graph.
         """
         raise NotImplementedError
+
+    def prepare(self, graph: Any, *, weights: int, precision: str, threads: int, at_a_time: int = 1) -> Refresh | None:
+        """Returns what compiles a graph for new values of its weights in much less time than `compile` takes.
+
+        The function that comes of it is called from TensorFlow's threads and must not wait for them: it calls no graph.
+
+        Args:
+            graph: a concrete function without variables, whose first inputs are weights.
+            weights: how many of its inputs are.
+            precision: as in `compile`; a graph that trains in bfloat16 is computed as if it were float32, then rounded as asked.
+            threads: as in `compile`.
+            at_a_time: as in `compile`.
+
+        Returns:
+            None where the engine has no such way.
+
+        Raises:
+            Exception: anything, where it does not know an operation of the graph.
+        """
+        return None

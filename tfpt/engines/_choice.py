@@ -43,6 +43,7 @@ class Choice:
         run: the graph on it.
         at_a_time: how many calls of it may run side by side.
         why: in words, with the numbers; empty where there was nothing to choose.
+        exact: the graph on the same engine in float32, where that was compiled to compare with.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Choice:
     run: Run
     at_a_time: int = 1
     why: str = ""
+    exact: Run | None = None
 
 
 def freeze(function: Any, *specs: Any) -> Any:
@@ -132,11 +134,15 @@ def choose(
     if (before.get("engine"), before.get("precision")) in possible:
         name, precise = before["engine"], before["precision"]
         try:
-            run = compiled(graph, name, precise, threads=threads)
-            if precision != "auto" or precise == "float32" or _still_close(graph, inputs, run, name, precise, threads):
-                return chosen(name, precise, run, threads=threads, why=f"{_told(before['rates'])}, as measured before")
+            run, exact = compiled(graph, name, precise, threads=threads), None
+            if precision == "auto" and precise != "float32":
+                exact = compiled(graph, name, "float32", threads=threads)
+            # What was remembered must hold for these weights and data, which are not in the key.
+            if exact is None or not unlike(run(inputs), exact(inputs), precise):
+                why = f"{_told(before['rates'])}, as measured before"
+                return chosen(name, precise, run, threads=threads, why=why, exact=exact)
         except Exception as error:  # what ran before may not now
-            console.warn(f"The engine {name} failed ({_first_line(error)}).")
+            console.warn(f"The engine {name} failed ({first_line(error)}).")
     size = len(inputs[0])
     runs: dict[tuple[str, str], Run] = {}
     rates: dict[tuple[str, str], float] = {}
@@ -148,14 +154,14 @@ def choose(
         try:
             run = compiled(graph, name, precise, threads=threads)
             found = run(inputs)
-            if reference and (why := _unlike(found, reference, precise)):
-                console.say(f"The engine {_in_words(*way)} {why}: not used.")
+            if reference and (why := unlike(found, reference, precise)):
+                console.say(f"The engine {in_words(*way)} {why}: not used.")
                 continue
             rates[way] = size / _seconds(run, inputs, at_a_time=at_a_time(threads))
         except Exception as error:  # an engine may fail in any way; another runs
             if wanted != "auto" and precise == "float32":
                 raise _cannot_run(wanted, name, error) from error
-            console.say(f"The engine {_in_words(*way)} cannot run this backbone ({_first_line(error)}).")
+            console.say(f"The engine {in_words(*way)} cannot run this backbone ({first_line(error)}).")
             continue
         runs[way] = run
         reference = reference or found
@@ -164,12 +170,13 @@ def choose(
     if not runs:
         raise UserError(f"--runtime.engine={wanted}: no installed engine can run this backbone; see the lines above.")
     best = max(rates, key=lambda way: rates[way] / (1.0 if way[1] == "float32" else WORTH_BFLOAT16))
-    told = {_in_words(*way): rate for way, rate in rates.items()}
+    told = {in_words(*way): rate for way, rate in rates.items()}
     known[machine] = {"engine": best[0], "precision": best[1], "rates": told}
     memory.parent.mkdir(parents=True, exist_ok=True)
     with atomic_text(memory) as file:
         json.dump(known, file, indent=1)
-    return chosen(*best, runs[best], threads=threads, why=_told(told))
+    exact = runs.get((best[0], "float32"))
+    return chosen(*best, runs[best], threads=threads, why=_told(told), exact=exact)
 
 
 def served_precision(wanted: str) -> str:
@@ -203,29 +210,24 @@ def at_a_time(threads: int) -> int:
     return min((threads or cores()) + 1, MOST_AT_A_TIME)
 
 
-def chosen(name: str, precision: str, run: Run, *, threads: int, why: str = "") -> Choice:
+def chosen(name: str, precision: str, run: Run, *, threads: int, why: str = "", exact: Run | None = None) -> Choice:
     """Returns a choice of what `compiled` returned."""
-    return Choice(name=name, precision=precision, run=run, at_a_time=at_a_time(threads), why=why)
+    return Choice(name=name, precision=precision, run=run, at_a_time=at_a_time(threads), why=why, exact=exact)
 
 
 def _cannot_run(wanted: str, name: str, error: Exception) -> UserError:
     return UserError(
-        f"--runtime.engine={wanted}: {name} cannot run this backbone ({_first_line(error)}); write tensorflow."
+        f"--runtime.engine={wanted}: {name} cannot run this backbone ({first_line(error)}); write tensorflow."
     )
 
 
-def _still_close(graph: Any, inputs: Sequence[Any], run: Run, name: str, precision: str, threads: int) -> bool:
-    """Tells whether what was remembered holds for these weights and data, which are not in the key."""
-    return not _unlike(run(inputs), compiled(graph, name, "float32", threads=threads)(inputs), precision)
-
-
-def _unlike(found: Sequence[np.ndarray], reference: Sequence[np.ndarray], precision: str) -> str:
+def unlike(found: Sequence[np.ndarray], reference: Sequence[np.ndarray], precision: str) -> str:
     """Returns, in words, in what outputs differ too much from those that they are held to; empty where they do not."""
     if precision == "float32":
         off = _difference(found, reference)
         return f"differs from TensorFlow by {off:.1g} of the largest output" if off > TOLERANCE else ""
     noise = _noise(found, reference)
-    return f"changes features by {noise:.1%} of what they differ by" if noise > NOISE else ""
+    return f"changes outputs by {noise:.1%} of what they differ by" if noise > NOISE else ""
 
 
 def _noise(found: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> float:
@@ -240,7 +242,7 @@ def _noise(found: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> floa
     return worst
 
 
-def _in_words(name: str, precision: str) -> str:
+def in_words(name: str, precision: str) -> str:
     return name if precision == "float32" else f"{name} in {precision}"
 
 
@@ -292,5 +294,5 @@ def _load(memory: Path) -> dict[str, Any]:
         return {}
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return (str(error).strip().partition("\n")[0] or type(error).__name__)[:200].rstrip(".")

@@ -130,7 +130,12 @@ class FeatureCache:
             judge = self._judge(passes, size if mapped else 0) if asked else None
             try:
                 computed = [
-                    self._computed(one, self._of(choice, one), mapped=mapped, judge=judge if one is passes[0] else None)
+                    self._computed(
+                        one,
+                        self._of(choice, one, chosen_for=passes[0]),
+                        mapped=mapped,
+                        judge=judge if one is passes[0] else None,
+                    )
                     for one in passes
                 ]
             except _NotWorthItError:
@@ -224,12 +229,13 @@ class FeatureCache:
     def _precision(self, chosen: str, one: FeaturePass) -> str:
         return chosen if one.training or not self.wish.exact_validation else "float32"
 
-    def _of(self, choice: _choice.Choice, one: FeaturePass) -> _choice.Choice:
+    def _of(self, choice: _choice.Choice, one: FeaturePass, *, chosen_for: FeaturePass) -> _choice.Choice:
         """Returns the choice for a pass: what tells how good the model is is not rounded."""
         precision = self._precision(choice.precision, one)
         if precision == choice.precision:
             return choice
-        run = _choice.compiled(one.graph(), choice.name, precision, threads=self.wish.threads)
+        run = choice.exact if one.traced is chosen_for.traced else None
+        run = run or _choice.compiled(one.graph(), choice.name, precision, threads=self.wish.threads)
         return dataclasses.replace(choice, precision=precision, run=run)
 
     def _judge(self, passes: Sequence[FeaturePass], mapped: int) -> Callable[[float], None] | None:

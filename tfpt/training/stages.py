@@ -25,7 +25,8 @@ from tfpt.training.assembly import Assembly, copy_variables, seeded
 from tfpt.training.averages import Averages
 from tfpt.training.cached_features import CachedFeatures
 from tfpt.training.checkpoints import Checkpoints, Saved
-from tfpt.training.evaluate import progress_evaluation
+from tfpt.training.engine_evaluation import TENSORFLOW, EngineEvaluation
+from tfpt.training.evaluate import ProgressEvaluation, progress_evaluation
 from tfpt.training.exact_head import solve
 from tfpt.training.feature_cache import FeatureCache, Wish
 from tfpt.training.feature_store import FeatureStore
@@ -68,8 +69,8 @@ class Training:
         hooks: what the loop reports to.
         labels: class of each example by its index; None where examples have no single class.
         digests: of the examples' contents by their index; None: what is frozen is not kept for later runs.
-        engines: what computed the frozen part of each stage when it began, engine and precision, by the stage's name; of one that
-            goes on, the same is taken.
+        engines: what computed the frozen part of each stage when it began, engine and precision, by the stage's name, and what
+            computed validation, by that and ` validation`; of one that goes on, the same is taken.
         keep_engines: gets them when a stage begins.
     """
 
@@ -289,11 +290,52 @@ class Training:
             plan=plan,
             epochs=part.epochs,
             steps=steps,
-            evaluate=progress_evaluation(self.task, self.state, model, self._validation_batches(validation, cached))
+            evaluate=self._evaluation(part, model, validation, cached, updates=steps, an_epoch=plan.steps)
             if len(validation)
             else None,
             faster_input=self._faster_input(cached, ops),
         ), cached
+
+    def _evaluation(
+        self,
+        part: Part,
+        model: keras.Model,
+        validation: np.ndarray,
+        cached: CachedFeatures | None,
+        *,
+        updates: int,
+        an_epoch: int,
+    ) -> ProgressEvaluation | EngineEvaluation:
+        options = self.experiment.runtime
+        plain = progress_evaluation(self.task, self.state, model, self._validation_batches(validation, cached))
+        several = tf.distribute.has_strategy() or strategies.current().workers > 1
+        only_head = cached is not None and part.frozen
+        if options.engine == TENSORFLOW or only_head or several or tf.config.list_physical_devices("GPU"):
+            return plain
+        name = f"{part.name} validation"
+        engine, _, precision = self.engines.get(name, "").partition(" ")
+        as_asked = options.engine in ("auto", engine) and (
+            engine == TENSORFLOW or options.engine_precision in ("auto", precision)
+        )
+
+        def keep(decided: str) -> None:
+            self.engines[name] = decided
+            self.keep_engines(self.engines)
+
+        own = {id(v) for v in model.variables}
+        return EngineEvaluation(
+            plain,
+            model,
+            still=[v for v in self.assembly.model.variables if id(v) not in own],
+            wanted=options.engine,
+            precision=options.engine_precision,
+            trained_in=self.precision,
+            threads=options.threads,
+            examples=len(validation),
+            times=-(-updates // (self.experiment.train.evaluate_every or an_epoch)),
+            begun=self.engines.get(name, "") if as_asked else "",
+            keep=keep,
+        )
 
     def _faster_input(self, cached: CachedFeatures | None, ops: tuple[Op, ...]) -> str:
         ways = ["lighten --input.augment"] if ops else []
