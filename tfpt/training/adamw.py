@@ -45,7 +45,7 @@ class AdamW(keras.optimizers.AdamW):
         self.apply(gradients, variables)
 
     def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
-        """Updates the large variables together and the others one by one; in place of Keras' method."""
+        """Updates the large variables by the compiled step; in place of Keras' method."""
         factor, values = self._factor, [variable.value for variable in trainable_variables]
         large = [
             k
@@ -54,17 +54,19 @@ class AdamW(keras.optimizers.AdamW):
         ]
         step = tf.cast(self.iterations + 1, tf.float32)
 
-        @tf.function(autograph=False, jit_compile=True)
-        def update(gradients: list[tf.Tensor], factor: Any, learning_rate: Any, corrected: Any) -> None:
-            for k, gradient in zip(large, gradients, strict=True):
-                held = [values[k], *self._moments(values[k])]
-                kept = self._kept(values[k], learning_rate)
-                moved = self._moved(held, gradient * factor, kept=kept, corrected=corrected)
-                for variable, value in zip(held, moved, strict=True):
-                    variable.assign(value)
+        @tf.function(
+            autograph=False, jit_compile=True
+        )  # compiled once for each shape; all at once would hold all twice
+        def update(held: list[Any], gradient: tf.Tensor, factor: Any, kept: Any, corrected: Any) -> None:
+            for variable, value in zip(
+                held, self._moved(held, gradient * factor, kept=kept, corrected=corrected), strict=True
+            ):
+                variable.assign(value)
 
-        if large:
-            update([grads[k] for k in large], factor, learning_rate, self._corrected(learning_rate, step))
+        corrected = self._corrected(learning_rate, step)
+        for k in large:
+            kept = tf.convert_to_tensor(self._kept(values[k], learning_rate))
+            update([values[k], *self._moments(values[k])], grads[k], factor, kept, corrected)
         rest = [k for k in range(len(values)) if k not in large]
         super()._backend_update_step(
             [grads[k] * factor for k in rest], [trainable_variables[k] for k in rest], learning_rate

@@ -141,10 +141,14 @@ def _precision(setting: Setting, folder: RunFolder) -> tuple[str, str]:
     updates = options.epochs * len(setting.splits.train) // options.batch_size
     long = options.unfreeze != "none" and updates >= WORTH_MEASURING
     size = min(MEASURED_BATCH, max(1, options.batch_size // options.accumulate))
-    key = f"step {size} {sorted(map(str, setting.experiment.backbone.items()))} {setting.experiment.input}"
+    key = f"step {size} {options.unfreeze} {sorted(map(str, setting.experiment.backbone.items()))} {setting.experiment.input}"
 
     def step(precision: str) -> Callable[[], Any]:
-        model = _assemble(setting, precision).model
+        assembly = _assemble(setting, precision)
+        freezing.set_trainable(
+            assembly, unfreeze=options.unfreeze, train_batch_norm=True
+        )  # the others need no gradient
+        model = assembly.model
         rows = evaluation_plan(setting.splits.train[:size], batch_size=size)
         batch = next(iter(evaluation_batches(setting.prepared, rows, task=setting.task, state=setting.state)))
 
