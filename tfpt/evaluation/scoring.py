@@ -14,7 +14,7 @@ from tfpt.training.memory import FittingBatches
 from tfpt.training.pipeline import Prepared, evaluation_batches
 from tfpt.training.plan import evaluation_plan
 
-BATCH_SIZE = 64
+BATCH_SIZE = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,8 +71,8 @@ def score(
     found: list[np.ndarray] = []
     gathered: list[dict[str, dict[str, np.ndarray]]] = []
     with console.track(what, total=len(examples), unit="examples") as track:
-        for done, batch in enumerate(batches):
-            for part, (statistics, answers) in fitting(batch, console):
+        for done, (_, parts) in enumerate(fitting.over(batches, console)):
+            for part, (statistics, answers) in parts:
                 counts = part["weight"].numpy() > 0
                 k = part["example"].numpy()
                 prepared.failed.update(int(i) for i in k[~part["ok"].numpy()])

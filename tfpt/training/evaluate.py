@@ -10,15 +10,12 @@ import tensorflow as tf
 from tfpt.console import Console
 from tfpt.tasks import State, Task
 from tfpt.training.interrupts import Pressed
-from tfpt.training.memory import FittingBatches
+from tfpt.training.memory import AT_A_TIME, FittingBatches
 from tfpt.training.side_by_side import side_by_side
-
-_AT_A_TIME = 2
-"""Batches that go through the model side by side (MiniLM-L6, 2 cores, 128 sentences each: 826 a second instead of 689)."""
 
 
 def progress_evaluation(
-    task: Task, state: State, model: Any, batches: tf.data.Dataset, *, at_a_time: int = _AT_A_TIME
+    task: Task, state: State, model: Any, batches: tf.data.Dataset, *, at_a_time: int = AT_A_TIME
 ) -> "ProgressEvaluation":
     """Returns what evaluates a model as it is at the time.
 

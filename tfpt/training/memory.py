@@ -1,6 +1,7 @@
 """When a batch does not fit into a device's memory: the same batch in twice as many parts."""
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -8,6 +9,10 @@ import tensorflow as tf
 from tfpt.console import Console
 from tfpt.errors import UserError
 from tfpt.training.plan import TrainingPlan
+from tfpt.training.side_by_side import side_by_side
+
+AT_A_TIME = 2
+"""Batches that go through a model side by side on a CPU (MiniLM-L6, 2 cores, 128 sentences each: 826 a second instead of 689)."""
 
 
 class OutOfMemoryError(Exception):
@@ -108,6 +113,16 @@ class FittingBatches:
                 continue
             yield part, found
             start += count
+
+    def over(self, batches: Iterable[Any], console: Console) -> Iterator[tuple[Any, list[tuple[Any, Any]]]]:
+        """Yields each batch and its parts as a call does; on a CPU two batches go through side by side, but for the first, which traces."""
+
+        def parts(batch: Any) -> list[tuple[Any, Any]]:
+            return list(self(batch, console))
+
+        several, rest = 1 if tf.config.list_physical_devices("GPU") else AT_A_TIME, iter(batches)
+        yield from side_by_side(parts, itertools.islice(rest, 1), at_a_time=1)
+        yield from side_by_side(parts, rest, at_a_time=several)
 
     def _halve(self, count: int, console: Console) -> None:
         if count == 1:
