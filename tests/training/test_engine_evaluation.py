@@ -113,6 +113,7 @@ def test_little_work_stays_on_tensorflow_and_no_engine_is_looked_at(validated, t
     validated.metrics(validated.on_engine())
     monkeypatch.setattr(engine_evaluation, "_seconds", None)
     monkeypatch.setattr(engine_evaluation, "LEAST_BATCHES", BATCHES * TIMES + 1)
+    monkeypatch.setattr(engine_evaluation.EngineEvaluation, "_ways", None)
     validated.metrics(validated.on_engine())
     assert (validated.decided, validated.said) == (["tensorflow"] * 2, "")
 

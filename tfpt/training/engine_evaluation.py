@@ -123,11 +123,13 @@ class EngineEvaluation:
         return on
 
     def _chosen(self, console: Console) -> "_OnEngine | None":
-        ways, batches = self._ways(), self._times * -(-self._examples // self._batch_size)
-        asked = self._wanted != "auto"
+        asked, batches = self._wanted != "auto", self._times * -(-self._examples // self._batch_size)
+        if batches < LEAST_BATCHES and not asked:  # before an engine is asked anything: that loads its libraries
+            return None
+        ways = self._ways()
         if asked and not ways:
             console.say(f"Validation runs on tensorflow ({self._wanted} cannot run it here).")
-        if not ways or (batches < LEAST_BATCHES and not asked):
+        if not ways:
             return None
         sample = self._sample()
         seconds = 0.0
