@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tfpt import app, config
-from tfpt.errors import GateError, OutsideError, UserError
+from tfpt.console import Console
+from tfpt.errors import GateError, OutsideError, Preempted, UserError
 
 OPTIONS = {
     "program": "train",
@@ -179,3 +180,8 @@ def test_an_ascii_locale_can_name_everything():
     assert ran.returncode == 2
     assert b"there is no such kind" in ran.stderr
     assert b"Traceback" not in ran.stderr
+
+
+def test_what_sigterm_stopped_says_so(capsys):
+    assert app._report(Preempted(), Console(), debug=False) == app.PREEMPTED
+    assert capsys.readouterr().err == "tfpt: stopped by SIGTERM; the same command goes on from here\n"

@@ -139,7 +139,7 @@ def _report(error: BaseException, console: Console, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     if isinstance(error, Preempted):
-        return _say(f"{error or 'stopped by SIGTERM'}; the same command goes on from here", PREEMPTED)
+        return _say(f"{str(error) or 'stopped by SIGTERM'}; the same command goes on from here", PREEMPTED)
     if isinstance(error, KeyboardInterrupt):
         return _say("interrupted", STOPPED)
     if isinstance(error, UserError):
