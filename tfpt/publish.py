@@ -15,6 +15,7 @@ _WARMUP_EXAMPLES = 8
 if TYPE_CHECKING:
     from tfpt.evaluation.scoring import Scores
     from tfpt.serving.servable import Servable
+    from tfpt.training.feature_cache import FeatureCache
     from tfpt.training.fit import Trained
     from tfpt.training.run_folder import RunFolder
     from tfpt.training.setting import Setting
@@ -52,12 +53,21 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
         preprocessors=setting.preprocessors,
     )
     names = bundle.input_names(experiment.export.input_name, servable.features())
-    servable = dataclasses.replace(_calibrated(servable, setting, console), input_names=names)
+    features = trained.features
+    servable = dataclasses.replace(_calibrated(servable, setting, features, console), input_names=names)
     state, primary = servable.state, setting.task.primary_of(servable.state)
     proving = next(name for name in ("test", "validation", "train") if len(getattr(splits, name)))
     whole = parity.choose(getattr(splits, proving), seed=experiment.train.seed)
     scored = {
-        name: score(servable, setting.prepared, examples, console=console, what=f"Measuring on {name}", whole=whole)
+        name: score(
+            servable,
+            setting.prepared,
+            examples,
+            console=console,
+            what=f"Measuring on {name}",
+            whole=whole,
+            features=features,
+        )
         for name, examples in (("validation", splits.validation), ("test", splits.test))
         if len(examples)
     }
@@ -140,7 +150,9 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
     return final
 
 
-def _calibrated(servable: "Servable", setting: "Setting", console: Console) -> "Servable":
+def _calibrated(
+    servable: "Servable", setting: "Setting", features: "FeatureCache | None", console: Console
+) -> "Servable":
     """Returns the model with what its task chooses on the validation split, after training."""
     from tfpt.evaluation.scoring import score
 
@@ -152,7 +164,9 @@ def _calibrated(servable: "Servable", setting: "Setting", console: Console) -> "
             "There is no validation split, so nothing is calibrated: thresholds and --task.temperature stay as they were."
         )
         return servable
-    scores = score(servable, setting.prepared, validation, console=console, what="Calibrating on validation")
+    scores = score(
+        servable, setting.prepared, validation, console=console, what="Calibrating on validation", features=features
+    )
     if not len(scores.examples):
         return servable
     state = setting.task.calibrate(scores.statistics, servable.state)

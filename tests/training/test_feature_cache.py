@@ -14,7 +14,9 @@ from tfpt.console import Console
 from tfpt.data.csv import Csv
 from tfpt.data.folder import Folder
 from tfpt.errors import UserError
+from tfpt.evaluation.scoring import score
 from tfpt.registry import find
+from tfpt.serving.servable import Servable
 from tfpt.training import feature_cache, freezing
 from tfpt.training.assembly import assemble, copy_variables, seeded
 from tfpt.training.evaluate import progress_evaluation
@@ -355,3 +357,72 @@ def test_an_example_that_cannot_be_decoded_is_told_and_weighs_nothing(tmp_path, 
         assert parts.prepared.failed == {bad}
         (batch,) = cached.training_batches(lambda: iter([(0, np.array([bad, train[1]]))]), width=2)
         assert batch["weight"].numpy().tolist() == [0, 1]
+
+
+def servable_of(parts):
+    return Servable.of(
+        task=parts.task,
+        state=parts.state,
+        model=parts.assembly.model,
+        trunks=parts.assembly.trunks,
+        preprocessors={"trunk": parts.prepared.preprocessors[0]},
+    )
+
+
+def scored(parts, examples, features=None):
+    console = Console(stream=io.StringIO())
+    return score(
+        servable_of(parts),
+        parts.prepared,
+        examples,
+        console=console,
+        what="Measuring",
+        whole=[5, 33],
+        features=features,
+    )
+
+
+@pytest.mark.parametrize("which", ["parts", "texts"])
+def test_measuring_on_kept_features_is_measuring_the_model(request, tmp_path, monkeypatch, which):
+    parts = request.getfixturevalue(which)
+    cache = parts.cache(tmp_path, parts.cuts())
+    for variable in parts.assembly.head_variables():
+        variable.assign(np.random.default_rng(0).normal(size=variable.shape))
+    wanted = scored(parts, VALIDATION)
+    found = scored(parts, VALIDATION, cache)
+    assert sorted(found.examples) == sorted(wanted.examples) == VALIDATION.tolist()
+    one, other = np.argsort(found.examples), np.argsort(wanted.examples)
+    for ours, theirs in ((found.statistics, wanted.statistics), (found.kept, wanted.kept)):
+        assert ours.keys() == theirs.keys()
+        for name, value in theirs.items():
+            np.testing.assert_allclose(ours[name][one], value[other], rtol=1e-6, atol=1e-6, err_msg=name)
+    assert found.answers["label"].tolist() == wanted.answers["label"].tolist()
+    monkeypatch.setattr(FeatureCache, "_computed", lambda *a, **k: pytest.fail("it was computed again"))
+    again = scored(parts, VALIDATION, parts.cache(tmp_path, parts.cuts()))
+    np.testing.assert_array_equal(again.kept["scores"], found.kept["scores"])
+
+
+def test_validation_that_measures_in_the_end_is_the_models_own(parts, tmp_path):
+    cuts = parts.cuts()
+    cached = parts.cache(tmp_path, cuts, measured=True).features(TRAIN, VALIDATION)
+    exact = parts.cache(tmp_path, cuts).exact(VALIDATION)
+    inputs = next(iter(evaluation_batches(parts.prepared, np.array([VALIDATION]), task=TASK, state=STATE)))["inputs"]
+    still = cuts["trunk"].still(inputs)
+    for number, wanted in enumerate(still.values()):
+        for one in (cached.validation, exact):
+            np.testing.assert_allclose(one.rows[number].read(np.arange(5)), wanted, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(cached.validation.rows[0].read(np.arange(5)), exact.rows[0].read(np.arange(5)))
+
+
+def test_measuring_on_kept_features_leaves_out_what_cannot_be_decoded(tmp_path, pictures):
+    shutil.copytree(pictures, tmp_path / "p")
+    (tmp_path / "p" / "blue" / "10.png").write_bytes(b"no picture")
+    source = Folder(str(tmp_path / "p"))
+    bad = [name.endswith("10.png") and "blue" in name for name in source.index().names].index(True)
+    parts = parts_of(source, find("backbone", "toys.toy_pixels")(), TASK, STATE, image_size=16)
+    for asked, left in (([bad, 5, 33], [5, 33]), ([bad], [])):
+        for _ in range(2):  # computed, and found
+            parts.prepared.failed.clear()
+            found = scored(parts, np.array(asked), parts.cache(tmp_path, parts.cuts()))
+            assert found.examples.tolist() == left
+            assert parts.prepared.failed == {bad}

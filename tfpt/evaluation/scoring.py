@@ -1,7 +1,7 @@
 """Scores a servable on examples: statistics and answers of every example, each exactly once."""
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,16 @@ import tensorflow as tf
 from tfpt.console import Console
 from tfpt.serving.padding import concatenated
 from tfpt.serving.servable import Servable
+from tfpt.training.assembly import Assembly, copy_variables, seeded
+from tfpt.training.feature_cache import FeatureCache
 from tfpt.training.memory import FittingBatches
 from tfpt.training.pipeline import Prepared, evaluation_batches
 from tfpt.training.plan import evaluation_plan
+from tfpt.training.prefix import Cut, cut_trunks
 
 BATCH_SIZE = 32
+BATCH_SIZE_OF_FEATURES = 256
+"""Where the trunks have run already."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +51,7 @@ def score(
     console: Console,
     what: str,
     whole: Collection[int] = (),
+    features: FeatureCache | None = None,
 ) -> Scores:
     """Scores a servable on examples.
 
@@ -56,14 +62,21 @@ def score(
         console: shows progress.
         what: the progress line's words.
         whole: examples whose whole answers are kept, for the parity proof.
+        features: makes, or finds, what the model's trunks make of examples; None where they must run.
     """
     task, state = servable.task, servable.state
-    rows = evaluation_plan(examples, batch_size=min(BATCH_SIZE, len(examples)), lengths=prepared.lengths)
-
-    batches = evaluation_batches(prepared, rows, task=task, state=state)
+    kept = features.exact(examples) if features else None
+    found_bad = np.isin(examples, sorted(prepared.failed))
+    if features and kept and not found_bad.all():
+        examples, answer = examples[~found_bad], _head(servable, features.cuts)
+    else:
+        kept, answer = None, servable.outputs
+    size = min(BATCH_SIZE_OF_FEATURES if kept else BATCH_SIZE, len(examples))
+    rows = evaluation_plan(examples, batch_size=size, lengths=prepared.lengths)
+    batches = kept.evaluation_batches(rows) if kept else evaluation_batches(prepared, rows, task=task, state=state)
 
     def step(batch: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        outputs = servable.outputs(batch["inputs"])
+        outputs = answer(batch["inputs"])
         return task.statistics(outputs, batch, state), task.decode(outputs, batch["frame"], state)
 
     fitting = FittingBatches(step, batches.element_spec, what=f"{what[:1].lower()}{what[1:]}")
@@ -99,3 +112,14 @@ def score(
         answers=together["answers"],
         batch_size=fitting.largest or rows.shape[1],
     )
+
+
+def _head(servable: Servable, cuts: Mapping[str, Cut]) -> Callable[[Any], Any]:
+    """Returns what is behind the cuts of a model that was built here: from what is at them to the model's outputs."""
+    task, state, model = servable.task, servable.state, servable.model
+    assert model is not None, "a loaded model has no cuts"
+    with seeded(0):
+        head = task.build(cut_trunks(cuts, recompute=False), state)
+    whole = Assembly(model=model, trunks=dict(servable.trunks), backbones={})
+    copy_variables(whole.head_variables(), head.variables)
+    return lambda inputs: task.predict(head, inputs)

@@ -63,6 +63,10 @@ class Kept:
         planned = tf.data.Dataset.from_generator(read, output_signature=(own, specs))
         return untuned(planned.map(tf.autograph.experimental.do_not_convert(batch)).prefetch(2))
 
+    def evaluation_batches(self, rows: np.ndarray) -> tf.data.Dataset:
+        """Returns the batches of an evaluation plan's rows."""
+        return self.batches(lambda: iter([(0, row) for row in rows]), rows.shape[1])
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CachedFeatures:
@@ -106,4 +110,4 @@ class CachedFeatures:
     def evaluation_batches(self, rows: np.ndarray) -> tf.data.Dataset:
         """Returns the batches of an evaluation plan's rows."""
         assert self.validation is not None, "there are no validation examples"
-        return self.validation.batches(lambda: iter([(0, row) for row in rows]), rows.shape[1])
+        return self.validation.evaluation_batches(rows)

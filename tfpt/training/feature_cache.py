@@ -15,6 +15,7 @@ from tfpt.engines import _choice
 from tfpt.errors import UserError
 from tfpt.tasks import State, Task
 from tfpt.training.cached_features import CachedFeatures, Kept
+from tfpt.training.feature_key import Traced
 from tfpt.training.feature_pass import FeaturePass, in_order, slots_of
 from tfpt.training.feature_rows import Recorder, Rows
 from tfpt.training.feature_store import FeatureStore
@@ -32,6 +33,8 @@ DISK_BYTES_A_SECOND = 200e6
 """What mapped features are expected to be read at, out of order."""
 MOST_WEIGHTS = 2 * 10**9
 """Bytes; the graph that engines get holds the weights, and is one protocol buffer."""
+_EXACT = "model"
+"""In place of an engine's label: what is frozen was made by the model itself, as the exported one makes it."""
 _MEASURED = 4
 """Batches that are timed to predict how long a pass takes."""
 _WORTH_MEASURING = 10 * _MEASURED
@@ -52,6 +55,7 @@ class Wish:
         precision: of the engine; `auto`: bfloat16 where it pays.
         threads: CPU threads; 0: one a core.
         exact_validation: whether validation is in float32 whatever the precision, as the exported model is.
+        measured: whether validation is what the model is measured by in the end, too: the model itself makes it.
         begun: whether a run goes on that had its features kept; whether that pays is not asked again.
     """
 
@@ -64,6 +68,7 @@ class Wish:
     precision: str = "float32"
     threads: int = 0
     exact_validation: bool = False
+    measured: bool = False
     begun: bool = False
 
 
@@ -81,6 +86,7 @@ class FeatureCache:
         store: for later runs.
         memory: the file that remembers which engine is fastest.
         console: hears what was decided, with the numbers.
+        traces: graphs up to these cuts by their inputs.
     """
 
     cuts: Mapping[str, Cut]
@@ -92,6 +98,7 @@ class FeatureCache:
     store: FeatureStore
     memory: Path
     console: Console
+    traces: dict[str, Traced] = dataclasses.field(default_factory=dict)
 
     def features(self, train: np.ndarray, validation: np.ndarray) -> CachedFeatures | None:
         """Returns the features of training and validation examples, or None, and says why, where keeping does not pay.
@@ -115,6 +122,9 @@ class FeatureCache:
         if not all(one.can_be_kept for one in passes):
             self._refuse("examples differ in more than one length")
             return None
+        measured = self.exact(validation) if self.wish.measured and len(validation) else None
+        if measured:
+            passes = passes[:1]
         most_in_memory = int(SHARE_OF_MEMORY * free_memory())
         size = sum(one.size for one in passes)
         found = before = self._found(passes, most_in_memory)
@@ -129,27 +139,52 @@ class FeatureCache:
             asked = self.wish.policy == "auto" and not self.wish.begun
             judge = self._judge(passes, size if mapped else 0) if asked else None
             try:
+                runs = [self._of(choice, one, chosen_for=passes[0]) for one in passes]
                 computed = [
                     self._computed(
                         one,
-                        self._of(choice, one, chosen_for=passes[0]),
+                        run,
+                        key=self._key(one, _choice.label(run.name, run.precision)),
                         mapped=mapped,
                         judge=judge if one is passes[0] else None,
                     )
-                    for one in passes
+                    for one, run in zip(passes, runs, strict=True)
                 ]
             except _NotWorthItError:
                 return None
             found = choice.name, choice.precision, computed
         engine, precision, kept = found
-        passes[0].traces.clear()  # all passes': the graph with its weights would stay in memory with the batches
+        for traced in self.traces.values():
+            traced.forget_frozen()  # it would stay in memory with the batches
         return CachedFeatures(
             train=kept[0],
-            validation=kept[1] if len(kept) > 1 else None,
+            validation=measured or (kept[1] if len(kept) > 1 else None),
             engine=engine,
             precision=precision,
             found=before is not None,
         )
+
+    def exact(self, examples: np.ndarray) -> Kept | None:
+        """Returns what is at the cuts of examples, made by the model itself: of a float32 model what the exported one makes, to
+        the last bit. Those that cannot be decoded are zeros, and added to `prepared.failed`. None where it cannot be kept.
+
+        Args:
+            examples: `[examples]` int64, not empty.
+        """
+        one = self._pass_over(examples, training=False, batch_size=min(self._batch_size, len(examples)))
+        if not one.can_be_kept or one.size > SHARE_OF_MEMORY * free_memory():
+            return None
+        key = self._key(one, _EXACT)
+        found = key and self.store.find(key, one.stored, count=one.count, most_in_memory=2 * one.size)
+        if found and not one.can_be_read(one.failed_of(found)):
+            return self._again(one, found)
+        concrete = one.traced.concrete
+
+        def run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+            return [made.numpy() for made in tf.nest.flatten(concrete(*map(tf.constant, inputs)))]
+
+        choice = _choice.chosen("tensorflow", "float32", run, threads=self.wish.threads)
+        return self._computed(one, choice, key=key, mapped=False, judge=None)
 
     def _views_can_be_kept(self) -> bool:
         wish = self.wish
@@ -165,23 +200,33 @@ class FeatureCache:
 
     def _passes(self, train: np.ndarray, validation: np.ndarray) -> list[FeaturePass]:
         views = min(self.wish.views, self.wish.epochs)
-        texts, gpu = self.prepared.lengths is not None, bool(tf.config.list_physical_devices("GPU"))
-        most = PASS_BATCH if texts or gpu else SMALL_PASS_BATCH
-        size = min(most, max(len(train), len(validation)))
-        made: dict[str, Any] = {"cuts": self.cuts, "prepared": self.prepared, "task": self.task, "state": self.state}
-        made["traces"] = {}
+        size = min(self._batch_size, max(len(train), len(validation)))
         augmented: dict[str, Any] = {"ops": self.wish.ops, "views": views, "seed": self.wish.seed} if views else {}
         return [
-            FeaturePass(
-                examples=in_order(examples, self.prepared.lengths),
-                training=examples is train,
-                batch_size=size,
-                **made,
-                **(augmented if examples is train else {}),
+            self._pass_over(
+                examples, training=examples is train, batch_size=size, **(augmented if examples is train else {})
             )
             for examples in (train, validation)
             if len(examples)
         ]
+
+    def _pass_over(self, examples: np.ndarray, *, training: bool, batch_size: int, **augmented: Any) -> FeaturePass:
+        return FeaturePass(
+            examples=in_order(examples, self.prepared.lengths),
+            training=training,
+            batch_size=batch_size,
+            cuts=self.cuts,
+            prepared=self.prepared,
+            task=self.task,
+            state=self.state,
+            traces=self.traces,
+            **augmented,
+        )
+
+    @property
+    def _batch_size(self) -> int:
+        large = self.prepared.lengths is not None or bool(tf.config.list_physical_devices("GPU"))
+        return PASS_BATCH if large else SMALL_PASS_BATCH
 
     def _refuse(self, why: str) -> None:
         if self.wish.policy == "on":
@@ -268,10 +313,15 @@ class FeatureCache:
         return judge
 
     def _computed(
-        self, one: FeaturePass, choice: _choice.Choice, *, mapped: bool, judge: Callable[[float], None] | None
+        self,
+        one: FeaturePass,
+        choice: _choice.Choice,
+        *,
+        key: str | None,
+        mapped: bool,
+        judge: Callable[[float], None] | None,
     ) -> Kept:
         """Runs what is frozen; what does not stay in memory is read from disk, and what does is also left there."""
-        key = self._key(one, _choice.label(choice.name, choice.precision))
         if not mapped:
             still = [Recorder(layout) for layout in one.stored]
             rest = self._pass(one, choice, still, judge)

@@ -111,6 +111,10 @@ class Traced:
         """The function with its weights as constants."""
         return _choice.freeze(self.concrete)
 
+    def forget_frozen(self) -> None:
+        """Frees the memory of that; it is made anew where it is asked for again."""
+        self.__dict__.pop("frozen", None)
+
     @classmethod
     def of(cls, function: Callable[..., Any], *specs: Any) -> "Traced":
         """Traces a function for arguments of these shapes and dtypes."""

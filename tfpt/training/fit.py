@@ -13,6 +13,7 @@ from tfpt.errors import UserError
 from tfpt.training import data_record, freezing, strategies, weights_record
 from tfpt.training.assembly import Assembly, assemble, copy_variables
 from tfpt.training.checkpoints import Checkpoints, restore
+from tfpt.training.feature_cache import FeatureCache
 from tfpt.training.loop import Hooks
 from tfpt.training.machine import free_memory
 from tfpt.training.pipeline import evaluation_batches, give_one_shape
@@ -39,11 +40,13 @@ class Trained:
         assembly: the float32 model with the best weights.
         progress: where training ended, with its history.
         timings: seconds by part of the run.
+        features: of the examples that measure the model, where its trunks stayed as they were.
     """
 
     assembly: Assembly
     progress: Progress
     timings: dict[str, float]
+    features: FeatureCache | None = None
 
 
 def train(setting: Setting, folder: RunFolder, *, console: Console) -> Trained:
@@ -129,7 +132,7 @@ def train(setting: Setting, folder: RunFolder, *, console: Console) -> Trained:
         {"progress": dataclasses.asdict(progress), "timings": timings},
         name="final",
     )
-    return Trained(assembly=assembly, progress=progress, timings=timings)
+    return Trained(assembly=assembly, progress=progress, timings=timings, features=training.measuring)
 
 
 def _precision(setting: Setting, folder: RunFolder) -> tuple[str, str]:

@@ -121,6 +121,12 @@ def cut(trunk: Trunk) -> Cut | None:
     )
 
 
+def cut_all(trunks: Mapping[str, Trunk]) -> dict[str, Cut] | None:
+    """Returns where what is frozen now ends in each trunk; None where there is nothing in one."""
+    cuts = {name: one for name, trunk in trunks.items() if (one := cut(trunk)) is not None}
+    return cuts if cuts and len(cuts) == len(trunks) else None
+
+
 def still_function(cuts: Mapping[str, Cut], task: Task) -> Callable[[Any], Any]:
     """Returns the function from a task's inputs to what is at the cuts: by tensor for one trunk, else by trunk and tensor."""
 

@@ -6,6 +6,7 @@ Pretrained Features and Underperform Out-of-Distribution", ICLR 2022).
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -29,11 +30,12 @@ from tfpt.training.engine_evaluation import TENSORFLOW, EngineEvaluation
 from tfpt.training.evaluate import ProgressEvaluation, progress_evaluation
 from tfpt.training.exact_head import solve
 from tfpt.training.feature_cache import FeatureCache, Wish
+from tfpt.training.feature_key import Traced
 from tfpt.training.feature_store import FeatureStore
 from tfpt.training.loop import Hooks, Stage, is_better, train_stage
 from tfpt.training.pipeline import Augmentation, Prepared, evaluation_batches, training_batches
 from tfpt.training.plan import TrainingPlan, evaluation_plan
-from tfpt.training.prefix import Cut, cut, cut_trunks
+from tfpt.training.prefix import Cut, cut_all, cut_trunks
 from tfpt.training.progress import Progress, to_progress
 from tfpt.training.recipe import ADAPTERS, Part, recipe
 from tfpt.training.strategies import synchronise_batch_norm
@@ -359,9 +361,7 @@ class Training:
 
     def _cuts(self) -> dict[str, Cut] | None:
         """Returns where what is frozen now ends; None where there is nothing, or the task needs the trunks as they are."""
-        found = {name: cut(trunk) for name, trunk in self.assembly.trunks.items()} if self._may_cut() else {}
-        cuts = {name: one for name, one in found.items() if one is not None}
-        return cuts if cuts and len(cuts) == len(found) else None
+        return cut_all(self.assembly.trunks) if self._may_cut() else None
 
     def _features(self, part: Part, cuts: Mapping[str, Cut], ops: tuple[Op, ...]) -> CachedFeatures | None:
         options = self.experiment
@@ -382,10 +382,30 @@ class Training:
             engine=engine,
             precision=precision,
             exact_validation=options.runtime.engine_precision == "auto",
+            measured=self.measuring is not None and options.runtime.engine_precision != "bfloat16",
             begun=begun or strategies.current().workers > 1,
             threads=options.runtime.threads,
         )
-        cache = FeatureCache(
+        traces = self.measuring.traces if self.measuring else {}
+        found = self._feature_cache(cuts, wish, traces).features(self.train, self.validation)
+        self.engines[part.name] = f"{found.engine} {found.precision}" if found else ANEW
+        self.keep_engines(self.engines)
+        return found
+
+    @functools.cached_property
+    def measuring(self) -> FeatureCache | None:
+        """What computes, or finds, the features of the examples that measure the model, where its trunks stay as they are."""
+        options, together = self.experiment, strategies.current()
+        trains = options.train.epochs and options.train.unfreeze != "none"
+        apart = together.replicas > 1 or together.workers > 1
+        if trains or apart or self.precision != "float32" or options.input.feature_cache == "off":
+            return None
+        freezing.set_trainable(self.assembly, unfreeze="none", train_batch_norm=False)
+        cuts = self._cuts()
+        return self._feature_cache(cuts, Wish(epochs=1, threads=options.runtime.threads), {}) if cuts else None
+
+    def _feature_cache(self, cuts: Mapping[str, Cut], wish: Wish, traces: dict[str, Traced]) -> FeatureCache:
+        return FeatureCache(
             cuts=cuts,
             prepared=self.prepared,
             digests=self.digests,
@@ -395,11 +415,8 @@ class Training:
             store=FeatureStore(),
             memory=home() / "engines.json",
             console=self.console,
+            traces=traces,
         )
-        found = cache.features(self.train, self.validation)
-        self.engines[part.name] = f"{found.engine} {found.precision}" if found else ANEW
-        self.keep_engines(self.engines)
-        return found
 
     def _begun_with(self, part: Part) -> tuple[str, str]:
         """Returns the engine and the precision that computed the frozen part of a stage when it began; empty where that is not known,
