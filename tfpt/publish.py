@@ -54,7 +54,7 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
     )
     names = bundle.input_names(experiment.export.input_name, servable.features())
     features = trained.features
-    servable = dataclasses.replace(_calibrated(servable, setting, features, console), input_names=names)
+    servable = dataclasses.replace(_calibrated(servable, setting, console, features=features), input_names=names)
     state, primary = servable.state, setting.task.primary_of(servable.state)
     proving = next(name for name in ("test", "validation", "train") if len(getattr(splits, name)))
     whole = parity.choose(getattr(splits, proving), seed=experiment.train.seed)
@@ -151,7 +151,7 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
 
 
 def _calibrated(
-    servable: "Servable", setting: "Setting", features: "FeatureCache | None", console: Console
+    servable: "Servable", setting: "Setting", console: Console, *, features: "FeatureCache | None" = None
 ) -> "Servable":
     """Returns the model with what its task chooses on the validation split, after training."""
     from tfpt.evaluation.scoring import score

@@ -1,6 +1,7 @@
 """What is frozen is computed once, and training on what was kept is training on the whole."""
 
 import dataclasses
+import functools
 import io
 import shutil
 
@@ -387,6 +388,7 @@ def test_measuring_on_kept_features_is_measuring_the_model(request, tmp_path, mo
     parts = request.getfixturevalue(which)
     cache = parts.cache(tmp_path, parts.cuts())
     for variable in parts.assembly.head_variables():
+        request.addfinalizer(functools.partial(variable.assign, variable.numpy()))
         variable.assign(np.random.default_rng(0).normal(size=variable.shape))
     wanted = scored(parts, VALIDATION)
     found = scored(parts, VALIDATION, cache)
