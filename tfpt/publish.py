@@ -73,7 +73,7 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
     }
     # The proof answers in batches of its own. Where other batches could tip a choice between near ties, it is scored anew.
     same_batches = proving in scored and (
-        "scores" in scored[proving].kept or len(whole) == len(getattr(splits, proving))
+        "scores" in scored[proving].kept or (features is None and len(whole) == len(getattr(splits, proving)))
     )
     proof = (
         scored[proving]

@@ -119,13 +119,17 @@ def test_a_convolution_is_that_of_keras(name, training):
     assert_same(CONVOLUTIONS[name], training=training)
 
 
-@pytest.mark.parametrize("name", ["usual", "pointwise", "depthwise"])
-def test_in_bfloat16_a_lean_layer_is_no_farther_from_float32(name):
+@pytest.mark.parametrize("maps", [MAPS, np.random.default_rng(2).normal(0.5, 1.0, (16, 28, 28, 3)).astype("float32")])
+@pytest.mark.parametrize(
+    ("name", "trainable"), [("usual", True), ("usual", False), ("pointwise", True), ("depthwise", True)]
+)
+def test_in_bfloat16_a_lean_layer_is_no_farther_from_float32(monkeypatch, name, trainable, maps):
+    monkeypatch.setitem(globals(), "MAPS", maps)
     make = {**NORMALISATIONS, **CONVOLUTIONS}[name]
-    exact, _ = both(make, training=True)
+    exact, _ = both(make, training=True, trainable=trainable)
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        usual, ours = both(make, training=True)
+        usual, ours = both(make, training=True, trainable=trainable)
     finally:
         keras.config.set_dtype_policy("float32")
     assert ours[0].dtype == usual[0].dtype
@@ -133,6 +137,17 @@ def test_in_bfloat16_a_lean_layer_is_no_farther_from_float32(name):
         size = np.abs(wanted).max()
         off = [np.abs(np.asarray(made, "float32") - wanted).max() / size for made in (theirs, mine)]
         assert off[1] < max(1.5 * off[0], 0.01)
+
+
+def test_nothing_is_between_a_convolution_and_what_follows_where_nothing_trains():
+    inputs = keras.Input(MAPS.shape[1:])
+    x = keras.layers.Conv2D(5, 1, use_bias=False)(keras.layers.DepthwiseConv2D(5, padding="same")(inputs))
+    network = keras.Model(inputs, keras.layers.BatchNormalization()(x))
+    make_lean(network)
+    for training in (True, False):
+        traced = tf.function(lambda x, mode=training: network(x, training=mode))
+        graph = traced.get_concrete_function(tf.TensorSpec(MAPS.shape)).graph
+        assert ("IdentityN" in [operation.type for operation in graph.get_operations()]) == training
 
 
 @pytest.mark.parametrize("name", LEFT_ALONE)

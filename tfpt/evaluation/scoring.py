@@ -32,7 +32,7 @@ class Scores:
         kept: those of the answers that the task's `kept_answers` names, `[examples, ...]` each.
         chosen: `[chosen]`, positions in `examples` whose whole answers are kept, in order.
         answers: decoded, `[chosen, ...]` each: what a client would read.
-        batch_size: of the pass.
+        batch_size: at which the whole model can be asked for them.
     """
 
     examples: np.ndarray
@@ -65,13 +65,14 @@ def score(
         features: makes, or finds, what the model's trunks make of examples; None where they must run.
     """
     task, state = servable.task, servable.state
-    kept = features.exact(examples) if features else None
-    found_bad = np.isin(examples, sorted(prepared.failed))
-    if features and kept and not found_bad.all():
-        examples, answer = examples[~found_bad], _head(servable, features.cuts)
+    good = examples[~np.isin(examples, sorted(prepared.failed))]
+    kept = features.exact(good) if features and len(good) else None
+    good = good[~np.isin(good, sorted(prepared.failed))]
+    if features and kept and len(good):
+        examples, answer = good, _head(servable, features.cuts)
     else:
         kept, answer = None, servable.outputs
-    size = min(BATCH_SIZE_OF_FEATURES if kept else BATCH_SIZE, len(examples))
+    size = min(BATCH_SIZE_OF_FEATURES if kept and kept.small else BATCH_SIZE, len(examples))
     rows = evaluation_plan(examples, batch_size=size, lengths=prepared.lengths)
     batches = kept.evaluation_batches(rows) if kept else evaluation_batches(prepared, rows, task=task, state=state)
 
@@ -110,7 +111,7 @@ def score(
         kept=together["kept"],
         chosen=np.flatnonzero(np.isin(scored, wanted)),
         answers=together["answers"],
-        batch_size=fitting.largest or rows.shape[1],
+        batch_size=min(fitting.largest or BATCH_SIZE, BATCH_SIZE, len(examples)),
     )
 
 

@@ -99,8 +99,8 @@ def depthwise_convolution(layer: keras.layers.DepthwiseConv2D) -> Callable[..., 
             maps = tf.reshape(maps, [1, shape[1] + height - 1, shape[2] + width - 1, shape[0] * shape[3]])
             slopes = tf.reshape(tf.transpose(upstream, [1, 2, 0, 3]), [shape[1], shape[2], shape[0] * shape[3], 1])
             each = tf.nn.depthwise_conv2d(maps, slopes, [1] * 4, "VALID")
-            to_kernel = tf.reduce_sum(tf.reshape(each, [height, width, shape[0], shape[3]]), axis=2)
-            return to_x, to_kernel[..., None]
+            each = tf.cast(tf.reshape(each, [height, width, shape[0], shape[3], 1]), tf.float32)
+            return to_x, tf.cast(tf.reduce_sum(each, axis=2), kernel.dtype)
 
         return tf.nn.depthwise_conv2d(x, kernel, [1] * 4, "SAME"), gradient
 
@@ -108,7 +108,11 @@ def depthwise_convolution(layer: keras.layers.DepthwiseConv2D) -> Callable[..., 
 
 
 def _call(layer: Any, convolved: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> Callable[..., Any]:
+    usual = layer.call
+
     def call(inputs: Any) -> Any:
+        if not layer._get_call_context().get_value("training"):
+            return usual(inputs)  # a written gradient would keep what follows from being folded into the convolution
         made = convolved(tf.convert_to_tensor(inputs), tf.convert_to_tensor(layer.kernel))
         if layer.use_bias:
             made += tf.convert_to_tensor(layer.bias)

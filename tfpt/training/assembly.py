@@ -68,10 +68,8 @@ def _names(trunk: str, *, several: bool) -> dict[str, str]:
 def _trunk(backbone: Backbone, preprocessor: Preprocessor, task: Task, precision: str, **names: str) -> Trunk:
     with _policy(_POLICIES[precision]):
         network = backbone.build(preprocessor.size)
-    if not tf.config.list_physical_devices(
-        "GPU"
-    ):  # it was measured on CPUs; GPUs have kernels of their own for these layers
-        make_lean(network)
+    if not (tf.config.list_physical_devices("GPU") or tf.config.list_logical_devices("TPU")):
+        make_lean(network)  # it was measured on CPUs; others have kernels of their own for these layers
     missing = [endpoint for endpoint in task.endpoints if endpoint not in network.output]
     if missing:
         raise UserError(

@@ -11,6 +11,9 @@ from tfpt.training.feature_rows import Rows
 from tfpt.training.pipeline import planned_rows
 from tfpt.untuned import untuned
 
+SMALL_FEATURES = 2**15
+"""Bytes an example up to which kept features are evaluated in larger batches."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kept:
@@ -27,6 +30,21 @@ class Kept:
     pack: Callable[[Sequence[Any]], dict[str, Any]]
     slots: np.ndarray
     views: int
+
+    @property
+    def largest_row(self) -> int:
+        """Bytes of an example, or of one of its places."""
+        return max(rows.layout.item_bytes for rows in self.rows)
+
+    @property
+    def varies(self) -> bool:
+        """Tells whether examples differ in length."""
+        return any(rows.layout.varies for rows in self.rows)
+
+    @property
+    def small(self) -> bool:
+        """Tells whether many examples make a batch that is no burden."""
+        return not self.varies and self.largest_row <= SMALL_FEATURES
 
     def batches(self, rows: Callable[[], Iterator[tuple[int, np.ndarray]]], width: int | None) -> tf.data.Dataset:
         """Returns the batches of a plan's rows, in their order; epoch e gets view e, in turn.
@@ -85,16 +103,6 @@ class CachedFeatures:
     engine: str
     precision: str
     found: bool = False
-
-    @property
-    def largest_row(self) -> int:
-        """Bytes of an example, or of one of its places."""
-        return max(rows.layout.item_bytes for rows in self.train.rows)
-
-    @property
-    def varies(self) -> bool:
-        """Tells whether examples differ in length."""
-        return any(rows.layout.varies for rows in self.train.rows)
 
     def training_batches(
         self, rows: Callable[[], Iterator[tuple[int, np.ndarray]]], *, width: int | None

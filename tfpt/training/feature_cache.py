@@ -33,8 +33,6 @@ DISK_BYTES_A_SECOND = 200e6
 """What mapped features are expected to be read at, out of order."""
 MOST_WEIGHTS = 2 * 10**9
 """Bytes; the graph that engines get holds the weights, and is one protocol buffer."""
-_EXACT = "model"
-"""In place of an engine's label: what is frozen was made by the model itself, as the exported one makes it."""
 _MEASURED = 4
 """Batches that are timed to predict how long a pass takes."""
 _WORTH_MEASURING = 10 * _MEASURED
@@ -114,7 +112,15 @@ class FeatureCache:
             return None
         if self.wish.ops and not self._views_can_be_kept():
             return None
-        passes = self._passes(train, validation)
+        try:
+            return self._features(train, validation)
+        finally:
+            for traced in self.traces.values():
+                traced.forget_frozen()  # it would stay in memory with the batches
+
+    def _features(self, train: np.ndarray, validation: np.ndarray) -> CachedFeatures | None:
+        apart = self.wish.measured and len(validation) > 0
+        passes = self._passes(train, validation[:0] if apart else validation)
         weights = 4 * sum(one.before.count_params() for one in self.cuts.values())
         if weights > MOST_WEIGHTS:
             self._refuse(f"its weights take {_amount(weights)}, more than the 2 GiB that a frozen graph may have")
@@ -122,9 +128,6 @@ class FeatureCache:
         if not all(one.can_be_kept for one in passes):
             self._refuse("examples differ in more than one length")
             return None
-        measured = self.exact(validation) if self.wish.measured and len(validation) else None
-        if measured:
-            passes = passes[:1]
         most_in_memory = int(SHARE_OF_MEMORY * free_memory())
         size = sum(one.size for one in passes)
         found = before = self._found(passes, most_in_memory)
@@ -154,37 +157,43 @@ class FeatureCache:
                 return None
             found = choice.name, choice.precision, computed
         engine, precision, kept = found
-        for traced in self.traces.values():
-            traced.forget_frozen()  # it would stay in memory with the batches
+        measured = self.exact(validation) if apart else kept[1] if len(kept) > 1 else None
+        if apart and measured is None:
+            self._refuse("those of validation fit neither into memory nor on the disk")
+            return None
         return CachedFeatures(
             train=kept[0],
-            validation=measured or (kept[1] if len(kept) > 1 else None),
+            validation=measured,
             engine=engine,
             precision=precision,
             found=before is not None,
         )
 
     def exact(self, examples: np.ndarray) -> Kept | None:
-        """Returns what is at the cuts of examples, made by the model itself: of a float32 model what the exported one makes, to
-        the last bit. Those that cannot be decoded are zeros, and added to `prepared.failed`. None where it cannot be kept.
+        """Returns what is at the cuts of examples, made by the model itself, with its variables and on no engine: of a float32 model
+        what the exported one makes, but for rounding where batches differ. Those that cannot be decoded are zeros, and added to
+        `prepared.failed`. None where it can be kept neither in memory nor on disk.
 
         Args:
             examples: `[examples]` int64, not empty.
         """
         one = self._pass_over(examples, training=False, batch_size=min(self._batch_size, len(examples)))
-        if not one.can_be_kept or one.size > SHARE_OF_MEMORY * free_memory():
+        if not one.can_be_kept:
             return None
-        key = self._key(one, _EXACT)
-        found = key and self.store.find(key, one.stored, count=one.count, most_in_memory=2 * one.size)
+        most_in_memory = int(SHARE_OF_MEMORY * free_memory())
+        key, mapped = self._key(one, _exact_label()), one.size > most_in_memory
+        found = key and self.store.find(key, one.stored, count=one.count, most_in_memory=most_in_memory)
         if found and not one.can_be_read(one.failed_of(found)):
             return self._again(one, found)
+        if mapped and (not key or one.size > self.store.free()):
+            return None
         concrete = one.traced.concrete
 
         def run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
             return [made.numpy() for made in tf.nest.flatten(concrete(*map(tf.constant, inputs)))]
 
         choice = _choice.chosen("tensorflow", "float32", run, threads=self.wish.threads)
-        return self._computed(one, choice, key=key, mapped=False, judge=None)
+        return self._computed(one, choice, key=key, mapped=mapped, judge=None)
 
     def _views_can_be_kept(self) -> bool:
         wish = self.wish
@@ -385,6 +394,13 @@ class FeatureCache:
             slots=slots_of(one.examples),
             views=one.views,
         )
+
+
+def _exact_label() -> str:
+    """Returns what stands in a key in place of an engine's label where the model itself computes; GPUs round float32 to TF32."""
+    gpu = bool(tf.config.list_physical_devices("GPU"))
+    rounded = " TF32" if gpu and tf.config.experimental.tensor_float_32_execution_enabled() else ""
+    return f"model on {'GPU' if gpu else 'CPU'}{rounded}"
 
 
 class _NotWorthItError(Exception):

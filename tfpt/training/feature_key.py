@@ -66,7 +66,7 @@ def feature_key(
     parts: dict[str, Any] = {
         "format": _FORMAT,
         "tensorflow": tf.__version__,
-        "code": _code_of([*preprocessors, *ops]),
+        "code": code_of([*preprocessors, *ops]),
         "examples": hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest(),
         "count": len(digests),
         "host": hashlib.blake2b(json.dumps(host, sort_keys=True, default=str).encode()).hexdigest(),
@@ -78,7 +78,7 @@ def feature_key(
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def _code_of(components: Sequence[Any]) -> str:
+def code_of(components: Sequence[Any]) -> str:
     """Returns a digest of the Python files beside which components are defined, and of tfpt's own that they build on."""
     folders = {_TFPT / room for room in ("preprocessors", "augment", "layers")}
     for component in components:

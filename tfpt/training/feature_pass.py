@@ -152,7 +152,7 @@ class FeaturePass:
             digests=[digests[int(k)] for k in self.examples],
             preprocessors=self.prepared.preprocessors,
             graphs=found,
-            variables=[v for one in self.cuts.values() for v in one.before.variables],
+            variables=[v for one in self.cuts.values() for v in (*one.trunk.device.variables, *one.before.variables)],
             ops=self.ops,
             seed=self.seed,
             views=self.views,

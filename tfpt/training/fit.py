@@ -76,7 +76,8 @@ def train(setting: Setting, folder: RunFolder, *, console: Console) -> Trained:
         restore(final.folder, [v.value for v in assembly.model.variables])
         progress = to_progress(final.state["progress"])
         setting.prepared.failed.update(progress.failed)
-        return Trained(assembly=assembly, progress=progress, timings=final.state["timings"])
+        features = _training(setting, folder, assembly, "float32", saver=saver, console=console).measuring
+        return Trained(assembly=assembly, progress=progress, timings=final.state["timings"], features=features)
     together = strategies.current()
     started = time.monotonic()
     with together.chief_first():
@@ -98,24 +99,7 @@ def train(setting: Setting, folder: RunFolder, *, console: Console) -> Trained:
             assembly, unfreeze=experiment.train.unfreeze, train_batch_norm=True
         )  # a mistake is told now
         momenta = freezing.batch_norm_momenta(assembly)
-        training = Training(
-            experiment=experiment,
-            task=setting.task,
-            state=setting.state,
-            assembly=assembly,
-            prepared=setting.prepared,
-            train=_decodable(setting, setting.splits.train),
-            validation=_decodable(setting, setting.splits.validation),
-            ops=setting.ops,
-            precision=precision,
-            saver=saver,
-            console=console,
-            hooks=_hooks(setting, folder),
-            labels=setting.index.labels,
-            digests=setting.digests,
-            engines=folder.read_json("engines.json") or {},
-            keep_engines=lambda engines: folder.write_json("engines.json", engines),
-        )
+        training = _training(setting, folder, assembly, precision, saver=saver, console=console)
         progress, stages = training.run()
     timings |= stages
     setting.task.finish(assembly.model, setting.source)
@@ -123,6 +107,7 @@ def train(setting: Setting, folder: RunFolder, *, console: Console) -> Trained:
         exact = _assemble(setting, "float32")
         copy_variables(assembly.model.variables, exact.model.variables)
         assembly = exact
+        training = dataclasses.replace(training, assembly=exact, precision="float32")
     else:
         for layer, momentum in momenta:
             layer.momentum = momentum  # what whoever reuses the trunk expects
@@ -133,6 +118,29 @@ def train(setting: Setting, folder: RunFolder, *, console: Console) -> Trained:
         name="final",
     )
     return Trained(assembly=assembly, progress=progress, timings=timings, features=training.measuring)
+
+
+def _training(
+    setting: Setting, folder: RunFolder, assembly: Assembly, precision: str, *, saver: Checkpoints, console: Console
+) -> Training:
+    return Training(
+        experiment=setting.experiment,
+        task=setting.task,
+        state=setting.state,
+        assembly=assembly,
+        prepared=setting.prepared,
+        train=_decodable(setting, setting.splits.train),
+        validation=_decodable(setting, setting.splits.validation),
+        ops=setting.ops,
+        precision=precision,
+        saver=saver,
+        console=console,
+        hooks=_hooks(setting, folder),
+        labels=setting.index.labels,
+        digests=setting.digests,
+        engines=folder.read_json("engines.json") or {},
+        keep_engines=lambda engines: folder.write_json("engines.json", engines),
+    )
 
 
 def _precision(setting: Setting, folder: RunFolder) -> tuple[str, str]:

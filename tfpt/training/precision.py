@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfpt.atomic import atomic_text
 from tfpt.errors import UserError
+from tfpt.training.feature_key import code_of
 from tfpt.weights.home import home
 
 WORTH_IT = 1.2
@@ -49,7 +50,7 @@ def measured_speedup(make: Callable[[str], Callable[[], Any]], *, key: str) -> f
         key: names the piece of work.
     """
     file = home() / _FILE
-    name = hashlib.sha256(f"{key} {_cpu()} {tf.__version__}".encode()).hexdigest()[:16]
+    name = hashlib.sha256(f"{key} {_cpu()} {tf.__version__} {code_of([])}".encode()).hexdigest()[:16]
     known = _read(file)
     if name not in known:
         work = {precision: make(precision) for precision in ("float32", "bfloat16")}

@@ -19,6 +19,7 @@ from tfpt import registry
 from tfpt.augment import Op
 from tfpt.config import Experiment
 from tfpt.console import Console
+from tfpt.engines import _choice
 from tfpt.errors import UserError
 from tfpt.tasks import State, Task
 from tfpt.training import checkpoints, freezing, init_from, lora, strategies
@@ -46,10 +47,10 @@ EVALUATION_BATCH = 64
 EVALUATION_TOKENS = 2**13
 """Of texts more go at a time where they are short: weights are rounded to bfloat16 for each batch anew."""
 CACHED_EVALUATION_BATCH = 1024
-SMALL_FEATURES = 2**15
-"""Bytes an example up to which kept features are evaluated in the larger batches."""
 ANEW = "anew"
 """In place of an engine's name: what is frozen is computed in each step."""
+_MODEL = "model"
+"""Of validation: the model itself computes it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -373,6 +374,10 @@ class Training:
         if strategies.current().workers > 1:  # their clocks would choose differently, and they share each batch
             asked = asked[0].replace("auto", "tensorflow"), asked[1].replace("auto", "float32")
         engine, precision = (engine, precision) if begun else asked
+        name = f"{part.name} validation"
+        measured = self.measuring is not None and (
+            self.engines.get(name) == _MODEL if begun else self._only_tensorflow()
+        )
         wish = Wish(
             policy=options.input.feature_cache,
             epochs=part.epochs,
@@ -382,13 +387,15 @@ class Training:
             engine=engine,
             precision=precision,
             exact_validation=options.runtime.engine_precision == "auto",
-            measured=self.measuring is not None and options.runtime.engine_precision != "bfloat16",
+            measured=measured,
             begun=begun or strategies.current().workers > 1,
             threads=options.runtime.threads,
         )
         traces = self.measuring.traces if self.measuring else {}
         found = self._feature_cache(cuts, wish, traces).features(self.train, self.validation)
         self.engines[part.name] = f"{found.engine} {found.precision}" if found else ANEW
+        if found and measured:
+            self.engines[name] = _MODEL
         self.keep_engines(self.engines)
         return found
 
@@ -403,6 +410,12 @@ class Training:
         freezing.set_trainable(self.assembly, unfreeze="none", train_batch_norm=False)
         cuts = self._cuts()
         return self._feature_cache(cuts, Wish(epochs=1, threads=options.runtime.threads), {}) if cuts else None
+
+    def _only_tensorflow(self) -> bool:
+        """Tells whether validation runs on TensorFlow in float32 anyway: another engine is done with it before it is asked for."""
+        asked = self.experiment.runtime
+        alone = _choice.candidates(asked.engine, precision="float32") == [TENSORFLOW]
+        return alone and asked.engine_precision != "bfloat16"
 
     def _feature_cache(self, cuts: Mapping[str, Cut], wish: Wish, traces: dict[str, Traced]) -> FeatureCache:
         return FeatureCache(
@@ -443,9 +456,8 @@ class Training:
         )
 
     def _validation_batches(self, validation: np.ndarray, cached: CachedFeatures | None) -> tf.data.Dataset:
-        varies = self.prepared.lengths is not None and (cached is None or cached.varies)
-        small = cached is not None and not varies and cached.largest_row <= SMALL_FEATURES
-        largest = CACHED_EVALUATION_BATCH if small else EVALUATION_BATCH
+        varies = self.prepared.lengths is not None and (cached is None or cached.train.varies)
+        largest = CACHED_EVALUATION_BATCH if cached and cached.train.small else EVALUATION_BATCH
         if varies and self.prepared.lengths is not None:
             longest = int(self.prepared.lengths[validation].max())
             largest = max(EVALUATION_BATCH, min(EVALUATION_TOKENS // longest, 2 * EVALUATION_BATCH))
