@@ -36,7 +36,8 @@ class Engine:
         """Returns the function that a graph is.
 
         Args:
-            graph: a concrete function whose variables became constants; the batch size is fixed, lengths may vary.
+            graph: `_frozen.Frozen`: a GraphDef without variables and, when it is asked for, the function; the batch size is fixed,
+                lengths may vary.
             precision: `float32`: as the graph says; `bfloat16`: rounded to that inside, outputs as the graph says.
             threads: CPU threads.
             at_a_time: how many calls of the function may run side by side; 1: all threads are for one.
@@ -53,7 +54,7 @@ class Engine:
         The function that comes of it is called from TensorFlow's threads and must not wait for them: it calls no graph.
 
         Args:
-            graph: a concrete function without variables, whose first inputs are weights.
+            graph: likewise; its first inputs are weights.
             weights: how many of its inputs are.
             precision: as in `compile`; a graph that trains in bfloat16 is computed as if it were float32, then rounded as asked.
             threads: as in `compile`.

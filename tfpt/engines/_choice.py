@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from tfpt.console import Console
 from tfpt.cores import cores
 from tfpt.engines import Engine, Run
 from tfpt.errors import UserError
+
+if TYPE_CHECKING:
+    from tfpt.engines._frozen import Frozen
 
 TOLERANCE = 1e-3
 """An engine's float32 outputs may differ from TensorFlow's by this share of the largest of them."""
@@ -54,7 +57,7 @@ class Choice:
     exact: Run | None = None
 
 
-def freeze(function: Any, *specs: Any) -> Any:
+def freeze(function: Any, *specs: Any) -> "Frozen":
     """Makes a function's variables constants.
 
     Args:
@@ -62,10 +65,10 @@ def freeze(function: Any, *specs: Any) -> Any:
         *specs: of its arguments, where it must be traced.
     """
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    concrete = tf.function(function, autograph=False).get_concrete_function(*specs) if specs else function
-    return convert_variables_to_constants_v2(concrete, lower_control_flow=False)
+    from tfpt.engines._frozen import Frozen
+
+    return Frozen(tf.function(function, autograph=False).get_concrete_function(*specs) if specs else function)
 
 
 def label(name: str, precision: str) -> str:
@@ -104,7 +107,7 @@ def choose(
     """Chooses among the engines that may run.
 
     Args:
-        graph: a concrete function whose variables are constants.
+        graph: `Frozen`.
         inputs: of one real batch, flattened.
         wanted: an engine's name, or `auto`.
         precision: `float32`; `bfloat16`, asked for, which is held to no tolerance; `auto`: bfloat16 where it is faster and hardly
@@ -128,8 +131,7 @@ def choose(
         except Exception as error:  # an engine may fail in any way
             raise _cannot_run(wanted, name, error) from error
         return chosen(name, precise, run, threads=threads, why="" if wanted == "auto" else "as asked")
-    known = _load(memory)
-    machine = " ".join([key, machine_name(), str(threads or cores()), *(label(*way) for way in possible)])
+    known, machine = _load(memory), _place(possible, key, threads)
     before = known.get(machine, {})
     if (before.get("engine"), before.get("precision")) in possible:
         name, precise = before["engine"], before["precision"]
@@ -177,6 +179,12 @@ def choose(
         json.dump(known, file, indent=1)
     exact = runs.get((best[0], "float32"))
     return chosen(*best, runs[best], threads=threads, why=_told(told), exact=exact)
+
+
+def is_known(*, wanted: str, precision: str, threads: int, key: str, memory: Path) -> bool:
+    """Tells whether there is nothing to measure: one engine may run, or one is remembered; arguments as `choose`."""
+    possible = ways(wanted, precision=precision)
+    return len(possible) == 1 or _place(possible, key, threads) in _load(memory)
 
 
 def served_precision(wanted: str) -> str:
@@ -269,6 +277,11 @@ def _difference(found: Sequence[np.ndarray], reference: Sequence[np.ndarray]) ->
             return float("inf")
         worst = max(worst, difference / max(float(np.abs(theirs).max(initial=0.0)), 1e-12))
     return worst
+
+
+def _place(possible: Sequence[tuple[str, str]], key: str, threads: int) -> str:
+    """Returns under what the choice is remembered."""
+    return " ".join([key, machine_name(), str(threads or cores()), *(label(*way) for way in possible)])
 
 
 def _told(rates: dict[str, float]) -> str:

@@ -41,7 +41,7 @@ class Openvino(Engine):
 
     def compile(self, graph: Any, *, precision: str, threads: int, at_a_time: int = 1) -> Run:
         """Returns the graph, compiled for the CPU."""
-        model = _read(graph.graph.as_graph_def())
+        model = _read(graph.definition)
         return self._run(graph, 0, model, precision=precision, threads=threads, at_a_time=at_a_time)
 
     def prepare(self, graph: Any, *, weights: int, precision: str, threads: int, at_a_time: int = 1) -> Refresh | None:
@@ -53,7 +53,7 @@ class Openvino(Engine):
         import numpy as np
         from openvino import op
 
-        definition = graph.graph.as_graph_def()
+        definition = type(graph.definition).FromString(graph.definition.SerializeToString())
         _widen(definition)
         read = _read(definition)
         names = [tensor.name for tensor in graph.inputs[:weights]]

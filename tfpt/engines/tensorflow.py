@@ -27,5 +27,7 @@ class Tensorflow(Engine):
             )
         whole = all(tensor.shape.is_fully_defined() for tensor in graph.inputs)
         if tf.config.list_physical_devices("GPU") and whole:  # XLA would compile anew for each length
-            graph = tf.function(graph, autograph=False, jit_compile=True)
-        return lambda inputs: [output.numpy() for output in tf.nest.flatten(graph(*map(tf.constant, inputs)))]
+            function = tf.function(graph.function, autograph=False, jit_compile=True)
+        else:
+            function = graph.function
+        return lambda inputs: [output.numpy() for output in tf.nest.flatten(function(*map(tf.constant, inputs)))]

@@ -264,16 +264,21 @@ class FeatureCache:
         return None
 
     def _engine(self, passes: Sequence[FeaturePass]) -> _choice.Choice:
+        asked: dict[str, Any] = {
+            "wanted": self.wish.engine,
+            "precision": self.wish.precision,
+            "threads": self.wish.threads,
+            "key": passes[0].traced.digest,
+            "memory": self.memory,
+        }
+        if _choice.is_known(**asked):
+            passes[0].read_ahead()
         choice = _choice.choose(
             passes[0].graph(),
             passes[0].sample(),
-            wanted=self.wish.engine,
-            precision=self.wish.precision,
-            threads=self.wish.threads,
             batches=sum(one.steps for one in passes),
-            key=passes[0].traced.digest,
-            memory=self.memory,
             console=self.console,
+            **asked,
         )
         if choice.why:
             rounded = "" if choice.precision == "float32" else f" in {choice.precision}"

@@ -1,7 +1,9 @@
 """One pass over a list of examples that makes what is at the cut, or only what else their batches hold."""
 
+import contextlib
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,10 +20,13 @@ from tfpt.training.plan import evaluation_plan
 from tfpt.training.prefix import Cut, still_function
 from tfpt.training.prepared import Prepared, Trusting, WithoutHost
 from tfpt.training.side_by_side import side_by_side
+from tfpt.untuned import untuned
 
 _OWN = ("example", "ok")
 """What batches hold for the loop."""
 _FRAME = "frame"
+READ_AHEAD = 2**28
+"""Bytes that may be decoded while the graph is frozen and compiled, which mostly keeps one core busy."""
 _OK = Layout((), np.dtype(bool))
 
 
@@ -54,6 +59,7 @@ class FeaturePass:
     ops: tuple[Op, ...] = ()
     seed: int = 0
     traces: dict[str, Traced] = dataclasses.field(default_factory=dict)
+    _begun: list[tuple[Any, Iterator[Any]]] = dataclasses.field(default_factory=list)
 
     @property
     def count(self) -> int:
@@ -174,11 +180,23 @@ class FeaturePass:
 
     def sample(self) -> list[np.ndarray]:
         """Returns the inputs of a batch, flattened: a usual one, where lengths differ."""
-        if self.prepared.lengths is None:
+        if self._begun:
+            ((batch, _),) = self._begun
+        elif self.prepared.lengths is None:
             batch = next(self._readable())
         else:
             (batch,) = self.batches.skip(len(self._rows) // 2).take(1)
         return [t.numpy() for t in tf.nest.flatten(batch["inputs"])]
+
+    def read_ahead(self) -> None:
+        """Reads and decodes in the background from now on, for the `run` that follows; not where examples differ in size."""
+        specs = tf.nest.flatten(self.batches.element_spec)
+        if self.prepared.lengths is not None or not all(spec.shape.is_fully_defined() for spec in specs):
+            return
+        size = sum(spec.shape.num_elements() * spec.dtype.size for spec in specs)
+        batches = iter(untuned(self.batches.prefetch(max(1, min(self.steps, READ_AHEAD // size)))))
+        with contextlib.suppress(tf.errors.OpError):  # `run` meets it again
+            self._begun.append((next(batches), batches))  # the first starts the background
 
     def run(
         self, engine: Run, still: Sequence[Recorder], rest: Sequence[Recorder], *, at_a_time: int = 1
@@ -233,11 +251,17 @@ class FeaturePass:
         """Returns the batches; from the first on in which an example cannot be read, such examples are zeros and not `ok`."""
         done = 0
         try:
-            for batch in self.batches:
+            for batch in self._taken():
                 yield batch
                 done += 1
         except tf.errors.OpError:
             yield from self._batches(self.prepared, start=done)
+
+    def _taken(self) -> Iterable[Any]:
+        if not self._begun:
+            return self.batches
+        first, others = self._begun.pop()
+        return itertools.chain([first], others)
 
     def _counted(self, batches: Iterable[Any]) -> Iterator[tuple[int, Any]]:
         """Returns batches, each with how many of its examples are no fillers."""
