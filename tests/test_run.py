@@ -217,7 +217,7 @@ def test_mobilenet_with_random_weights_trains_only_what_is_unfrozen(fit, picture
     assert unfrozen - changed <= {"conv_1_bn/gamma"}
 
 
-def test_too_many_bad_files_stop_the_run_and_few_are_left_out(fit, pictures, tmp_path):
+def test_too_many_bad_files_stop_the_run_and_few_are_left_out(fit, pictures, tmp_path, capsys):
     shutil.copytree(pictures, tmp_path / "data")
     for name in ("red/3.png", "blue/4.png"):
         (tmp_path / "data" / name).write_bytes(b"no picture")
@@ -228,6 +228,7 @@ def test_too_many_bad_files_stop_the_run_and_few_are_left_out(fit, pictures, tmp
     allowed = {"max_bad_fraction": 0.1, "cache": "off", "epochs": 0, "publish": False}
     run = fit(tmp_path / "allowed", data=f"folder:{tmp_path / 'data'}", **allowed)
     assert run.metrics["failed"] == ["blue/4.png", "red/3.png"]
+    assert "2 examples cannot be decoded and are left out: blue/4.png, red/3.png." in capsys.readouterr().out
 
 
 def test_what_could_not_be_decoded_is_known_to_whoever_goes_on(fit, pictures, tmp_path):

@@ -88,6 +88,9 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
         )
     )
     check_failed(setting)
+    if failed := sorted(setting.index.names[k] for k in setting.prepared.failed):
+        shown = ", ".join(failed[:3]) + (", ..." if len(failed) > 3 else "")
+        console.warn(f"{len(failed)} examples cannot be decoded and are left out: {shown}.")
     for name, scores in scored.items():
         if not len(scores.examples):
             raise UserError(f"None of the {len(getattr(splits, name))} {name} examples can be decoded; mend them.")
@@ -99,7 +102,7 @@ def publish(setting: "Setting", trained: "Trained", folder: "RunFolder", console
         **{name: measure.measure(servable, scores) for name, scores in scored.items()},
         "examples": {"train": len(splits.train), **{name: len(scores.examples) for name, scores in scored.items()}},
         **({"limit": experiment.input.limit} if experiment.input.limit else {}),
-        "failed": sorted(setting.index.names[k] for k in setting.prepared.failed),
+        "failed": failed,
     }
     if scored:
         metrics |= setting.task.details(scored[headline].statistics, state)

@@ -157,3 +157,9 @@ def test_freezing_makes_constants_of_variables():
     frozen = _choice.freeze(lambda x: {"b": x * variable, "a": x}, tf.TensorSpec((4, 2), tf.float32))
     variable.assign([0.0, 0.0])
     np.testing.assert_array_equal(frozen(tf.constant(INPUTS[0]))[1], INPUTS[0] * [1.0, 2.0])
+
+
+def test_one_example_tells_nothing_of_what_rounding_changes():
+    one = [np.ones((1, 3), np.float32)]
+    assert "single example" in _choice.unlike(one, one, "bfloat16")
+    assert not _choice.unlike(one, one, "float32")

@@ -142,14 +142,20 @@ def test_training_on_what_was_kept_is_training_on_the_whole(parts, tmp_path, unf
     assert_same_training(kept, wanted)
 
 
-def test_evaluation_on_what_was_kept_is_evaluation_on_the_whole(parts, tmp_path):
+def draw_head(parts, request):
+    """Draws a head for one test; what the module shares is as it was afterwards."""
+    random = np.random.default_rng(0)
+    for variable in parts.assembly.head_variables():
+        request.addfinalizer(functools.partial(variable.assign, variable.numpy()))
+        variable.assign(random.normal(size=variable.shape))
+
+
+def test_evaluation_on_what_was_kept_is_evaluation_on_the_whole(parts, tmp_path, request):
     cuts = parts.cuts()
     cached = parts.cache(tmp_path, cuts).features(TRAIN, VALIDATION)
     model = TASK.build(cut_trunks(cuts, recompute=False), STATE)
     around = dataclasses.replace(parts.assembly, model=model)
-    random = np.random.default_rng(0)
-    for variable in parts.assembly.head_variables():
-        variable.assign(random.normal(size=variable.shape))
+    draw_head(parts, request)
     copy_variables(parts.assembly.head_variables(), around.head_variables())
     rows = evaluation_plan(VALIDATION, batch_size=3)
     whole = evaluation_batches(parts.prepared, rows, task=TASK, state=STATE)
@@ -387,9 +393,7 @@ def scored(parts, examples, features=None):
 def test_measuring_on_kept_features_is_measuring_the_model(request, tmp_path, monkeypatch, which):
     parts = request.getfixturevalue(which)
     cache = parts.cache(tmp_path, parts.cuts())
-    for variable in parts.assembly.head_variables():
-        request.addfinalizer(functools.partial(variable.assign, variable.numpy()))
-        variable.assign(np.random.default_rng(0).normal(size=variable.shape))
+    draw_head(parts, request)
     wanted = scored(parts, VALIDATION)
     found = scored(parts, VALIDATION, cache)
     assert sorted(found.examples) == sorted(wanted.examples) == VALIDATION.tolist()

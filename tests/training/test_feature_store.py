@@ -57,6 +57,16 @@ def test_a_damaged_entry_is_not_used_and_can_be_replaced(store, damage):
     assert find(store) is not None
 
 
+@pytest.mark.parametrize("damage", ["0.values", "1.values", "1.lengths.npy", "about.json"])
+@pytest.mark.parametrize("spoilt", [lambda old: bytes(len(old)), lambda old: old[:-1] + b"\x07", lambda old: b""])
+@pytest.mark.parametrize("most", [10**9, 0])
+def test_an_entry_whose_bytes_have_changed_is_not_used(store, damage, spoilt, most):
+    store.save("a", rows())
+    file = store.folder / "a" / damage
+    file.write_bytes(spoilt(file.read_bytes()))
+    assert find(store, most=most) is None
+
+
 def test_what_was_used_longest_ago_makes_room(store, monkeypatch):
     for age, key in ((300, "a"), (200, "b"), (100, "c")):
         store.save(key, rows())

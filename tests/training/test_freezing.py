@@ -152,7 +152,10 @@ def test_frozen_batch_normalisation_of_an_unfrozen_trunk_normalises_with_its_sta
     trunk = assembly.trunks["trunk"]
     inference = trunk(pixels, training=False)["pooled"].numpy()
     freezing.set_trainable(assembly, unfreeze="all", train_batch_norm=False)
-    np.testing.assert_array_equal(trunk(pixels, training=True)["pooled"].numpy(), inference)
+    training = trunk(pixels, training=True)[
+        "pooled"
+    ].numpy()  # one operation normalises, so it is equal but for rounding
+    np.testing.assert_allclose(training, inference, rtol=1e-4, atol=1e-6)
     freezing.set_trainable(
         assembly, unfreeze="all", train_batch_norm=True
     )  # and back, though the trunk was never frozen

@@ -15,6 +15,8 @@ from tfpt.errors import UserError
 from tfpt.registry import find
 from tfpt.training import feature_cache
 from tfpt.training.assembly import assemble
+from tfpt.training.cached_features import Kept
+from tfpt.training.feature_rows import Layout, Rows
 from tfpt.training.fit import train
 from tfpt.training.run_folder import RunFolder
 from tfpt.training.setting import set_up
@@ -176,9 +178,15 @@ def test_an_exact_head_needs_all_features_at_once(trained):
             trained(head_solver="exact", **options)
 
 
-@pytest.mark.parametrize(("varies", "largest_row", "most"), [(True, 100, 64), (False, 100, 1024), (False, 10**6, 64)])
-def test_validation_takes_long_texts_a_few_at_a_time_from_kept_features_too(varies, largest_row, most):
+@pytest.mark.parametrize(
+    ("shape", "lengths", "most"), [((None, 3), [2, 3], 64), ((25,), None, 1024), ((2**18,), None, 64)]
+)
+def test_validation_takes_long_texts_a_few_at_a_time_from_kept_features_too(shape, lengths, most):
+    layout = Layout(shape, np.dtype("float32"))
+    values = np.zeros((5 if lengths else 2, *layout.item), np.float32)
+    rows = Rows(layout, values, np.array(lengths) if lengths else None)
+    train = Kept(rows=[rows], pack=None, slots=np.arange(2), views=1)
+    cached = SimpleNamespace(train=train, evaluation_batches=lambda rows: rows)
     lengths = np.full(2000, 512)
-    cached = SimpleNamespace(varies=varies, largest_row=largest_row, evaluation_batches=lambda rows: rows)
     training = SimpleNamespace(prepared=SimpleNamespace(lengths=lengths), task=None, state=None)
     assert Training._validation_batches(training, np.arange(2000), cached).shape[1] == most

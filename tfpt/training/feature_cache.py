@@ -345,7 +345,7 @@ class FeatureCache:
                     self.store.save(key, rows)
                 except OSError as error:
                     self.console.warn(
-                        f"What is frozen is not kept for later runs: {self.store.folder}: {error.strerror}."
+                        f"What is frozen is not kept for later runs: {self.store.folder}: {error.strerror or error}."
                     )
             return self._kept(one, rows, rest)
         try:
@@ -353,7 +353,7 @@ class FeatureCache:
                 rest = self._pass(one, choice, recorders, judge)
         except OSError as error:
             raise UserError(
-                f"{self.store.folder} cannot be written ({error.strerror}); make room, set TFPT_HOME to another folder, or give "
+                f"{self.store.folder} cannot be written ({error.strerror or error}); make room, set TFPT_HOME to another folder, or give "
                 "--input.feature_cache=off."
             ) from error
         found = self.store.find(key or "", one.stored, count=one.count, most_in_memory=0)

@@ -139,10 +139,10 @@ class FeaturePass:
 
     @property
     def size(self) -> int:
-        """Bytes that what is at the cuts takes, about: padding is not counted."""
+        """Bytes that what is stored takes, about: padding is not counted."""
         lengths = self.prepared.lengths
         mean = float(lengths[self.examples].mean()) if lengths is not None else self.prepared.preprocessors[0].size
-        return int(self.count * sum(one.item_bytes * (mean if one.varies else 1) for one in self.layouts or ()))
+        return int(self.count * sum(one.item_bytes * (mean if one.varies else 1) for one in self.stored))
 
     def key(self, digests: Sequence[bytes], engine: str) -> str | None:
         """Returns the key of what is at the cuts in the store; None where it depends on more than contents.

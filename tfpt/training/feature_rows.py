@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -114,11 +115,15 @@ class Recorder:
     Args:
         layout: of one example.
         file: where the values go; None: they stay in memory.
+
+    Attributes:
+        checksum: CRC-32 of what went into the file.
     """
 
     def __init__(self, layout: Layout, file: BinaryIO | None = None) -> None:
         self.layout = layout
         self.file = file
+        self.checksum = 0
         self._parts: list[np.ndarray] = []
         self._lengths: list[int] = []
 
@@ -147,7 +152,9 @@ class Recorder:
 
     def _put(self, values: np.ndarray) -> None:
         if self.file is not None:
-            values.reshape(-1).view(np.uint8).tofile(self.file)
+            plain = values.reshape(-1).view(np.uint8)
+            plain.tofile(self.file)
+            self.checksum = zlib.crc32(plain.data, self.checksum)
         else:
             self._parts.append(values)
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 import uuid
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -55,12 +56,14 @@ class FeatureStore:
             about = json.loads((folder / _ABOUT).read_text("utf-8"))
             if about["count"] != count or about["tensors"] != [_plain(layout) for layout in layouts]:
                 return None
+            if about["checksums"] != {name: _checksum(folder / name) for name in about["checksums"]}:
+                return None
             small = self._size(folder) <= most_in_memory
             found = []
             for number, layout in enumerate(layouts):
                 lengths = np.load(folder / f"{number}.lengths.npy", allow_pickle=False) if layout.varies else None
                 found.append(map_file(folder / f"{number}.values", layout, lengths, count=count, in_memory=small))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         with contextlib.suppress(OSError):
             os.utime(folder)  # when it was used last
@@ -89,13 +92,17 @@ class FeatureStore:
                     for number, layout in enumerate(layouts)
                 ]
                 yield recorders
+                checksums = {}
                 for number, recorder in enumerate(recorders):
                     if recorder.lengths is not None:
-                        np.save(partial / f"{number}.lengths.npy", recorder.lengths, allow_pickle=False)
+                        lengths = partial / f"{number}.lengths.npy"
+                        np.save(lengths, recorder.lengths, allow_pickle=False)
+                        checksums[lengths.name] = _checksum(lengths)
                     if recorder.file is not None:
                         recorder.file.flush()
                         os.fsync(recorder.file.fileno())
-            about = {"count": count, "tensors": [_plain(layout) for layout in layouts]}
+                        checksums[f"{number}.values"] = recorder.checksum
+            about = {"count": count, "tensors": [_plain(layout) for layout in layouts], "checksums": checksums}
             (partial / _ABOUT).write_text(json.dumps(about), "utf-8")
             shutil.rmtree(self.folder / key, ignore_errors=True)
             try:
@@ -135,6 +142,15 @@ class FeatureStore:
     @staticmethod
     def _size(folder: Path) -> int:
         return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def _checksum(file: Path) -> int:
+    """Returns the CRC-32 of a file: what a disk or a half-done copy has spoilt is not believed."""
+    found = 0
+    with file.open("rb") as opened:
+        while part := opened.read(2**22):
+            found = zlib.crc32(part, found)
+    return found
 
 
 def _plain(layout: Layout) -> list:
