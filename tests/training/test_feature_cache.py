@@ -351,12 +351,18 @@ def test_auto_predicts_from_a_few_batches_whether_keeping_pays(parts, tmp_path, 
     assert f"in {epochs} epochs without" in said.stream.getvalue()
 
 
-def test_an_example_that_cannot_be_decoded_is_told_and_weighs_nothing(tmp_path, pictures):
+def with_a_damaged_picture(pictures, tmp_path):
+    """Returns parts on a copy of the pictures, and which of these is damaged."""
     shutil.copytree(pictures, tmp_path / "p")
     (tmp_path / "p" / "blue" / "10.png").write_bytes(b"no picture")
     source = Folder(str(tmp_path / "p"))
     bad = [name.endswith("10.png") and "blue" in name for name in source.index().names].index(True)
     parts = parts_of(source, find("backbone", "toys.toy_pixels")(), TASK, STATE, image_size=16)
+    return parts, bad
+
+
+def test_an_example_that_cannot_be_decoded_is_told_and_weighs_nothing(tmp_path, pictures):
+    parts, bad = with_a_damaged_picture(pictures, tmp_path)
     train = np.array([bad, *(k for k in range(8) if k != bad)])
     for _ in range(2):  # computed, and found
         parts.prepared.failed.clear()
@@ -421,11 +427,7 @@ def test_validation_that_measures_in_the_end_is_the_models_own(parts, tmp_path):
 
 
 def test_measuring_on_kept_features_leaves_out_what_cannot_be_decoded(tmp_path, pictures):
-    shutil.copytree(pictures, tmp_path / "p")
-    (tmp_path / "p" / "blue" / "10.png").write_bytes(b"no picture")
-    source = Folder(str(tmp_path / "p"))
-    bad = [name.endswith("10.png") and "blue" in name for name in source.index().names].index(True)
-    parts = parts_of(source, find("backbone", "toys.toy_pixels")(), TASK, STATE, image_size=16)
+    parts, bad = with_a_damaged_picture(pictures, tmp_path)
     for asked, left in (([bad, 5, 33], [5, 33]), ([bad], [])):
         for _ in range(2):  # computed, and found
             parts.prepared.failed.clear()
