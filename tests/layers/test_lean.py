@@ -1,5 +1,7 @@
 """Lean layers give what Keras' own give: outputs and gradients."""
 
+import platform
+
 import keras
 import numpy as np
 import pytest
@@ -139,3 +141,110 @@ def test_a_lean_dropout_drops_only_in_training_and_differently_each_time():
     np.testing.assert_array_equal(network(ones, training=False), ones)
     first, second = network(ones, training=True).numpy(), network(ones, training=True).numpy()
     assert 0.3 < (first == 0).mean() < 0.7 and (first != second).any()
+
+
+def attended(make, *inputs, training=False):
+    """Returns what Keras' attention gives and what the lean one gives, with their gradients, with the same weights."""
+    layer = make()
+    shapes = [keras.Input(x.shape[1:]) for x in inputs[:2]]
+    network = keras.Model(shapes, layer(*shapes))
+    rng = np.random.default_rng(1)
+    for variable in network.variables:
+        variable.assign(rng.normal(size=variable.shape) * 0.5)
+    mask = None if len(inputs) < 3 else inputs[2]
+
+    @tf.function
+    def run(*given):
+        with tf.GradientTape() as tape:
+            tape.watch(given)
+            y = layer(*given, attention_mask=mask, training=training)
+            loss = tf.reduce_sum(tf.sin(tf.cast(y, tf.float32)))
+        return y, *tape.gradient(loss, [*given, *(v.value for v in network.trainable_variables)])
+
+    usual = [t.numpy() for t in run(*map(tf.constant, inputs[:2]))]
+    lean.make_lean(network)
+    assert "_compute_attention" in vars(layer)
+    ours = tf.function(run.python_function)(*map(tf.constant, inputs[:2]))
+    return usual, [t.numpy() for t in ours]
+
+
+MASKS = {
+    "none": None,
+    "padding": np.array([[[1, 1, 1, 1, 1, 0]], [[1, 0, 0, 0, 0, 0]], [[0, 0, 0, 0, 0, 0]]], np.int32),
+    "of each position": np.random.default_rng(5).integers(0, 2, size=(3, 5, 6)).astype(bool),
+}
+MEMORY = np.random.default_rng(3).normal(size=(3, 6, 8)).astype("float32")
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_lean_attention_gives_what_keras_gives(mask):
+    given = (X, MEMORY) if MASKS[mask] is None else (X, MEMORY, MASKS[mask])
+    usual, ours = attended(lambda: keras.layers.MultiHeadAttention(2, 4, dropout=0.1), *given)
+    for theirs, mine in zip(usual, ours, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=2e-4, atol=2e-5)
+
+
+def test_in_bfloat16_lean_attention_is_no_farther_from_float32():
+    rng = np.random.default_rng(4)
+    x, memory = (rng.normal(size=(16, length, 8)).astype("float32") for length in (20, 24))
+    mask = rng.random((16, 20, 24)) < 0.7
+
+    def both():
+        return attended(lambda: keras.layers.MultiHeadAttention(2, 4, dropout=0.1), x, memory, mask)
+
+    exact = both()[0]
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        usual, ours = both()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for wanted, theirs, mine in zip(exact[:3], usual, ours, strict=False):  # the output, gradients of both inputs
+        off = [np.sqrt(np.mean((np.asarray(made, "float32") - wanted) ** 2)) for made in (theirs, mine)]
+        assert off[1] < 1.2 * off[0]
+
+
+def test_lean_attention_drops_in_training_only():
+    layer = keras.layers.MultiHeadAttention(2, 4, dropout=0.5, seed=1)
+    inputs = keras.Input(X.shape[1:])
+    network = keras.Model(inputs, layer(inputs, inputs))
+    lean.make_lean(network)
+    once, again = (network(X, training=True).numpy() for _ in range(2))
+    assert np.abs(once - again).max() > 1e-3
+    np.testing.assert_array_equal(network(X, training=False), network(X, training=False))
+
+
+def test_asked_for_its_weights_attention_is_keras_own():
+    layer = keras.layers.MultiHeadAttention(2, 4, dropout=0.1)
+    inputs = keras.Input(X.shape[1:])
+    network = keras.Model(inputs, layer(inputs, inputs))
+    made, weights = layer(X, X, return_attention_scores=True)
+    lean.make_lean(network)
+    now, ours = layer(X, X, return_attention_scores=True)
+    np.testing.assert_array_equal(now, made)
+    np.testing.assert_array_equal(ours, weights)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_normalisation_in_a_graph_that_stays_here_is_the_same(dtype):
+    layer = keras.layers.LayerNormalization(epsilon=1e-3, dtype={"bfloat16": "mixed_bfloat16"}.get(dtype, dtype))
+    inputs = keras.Input(X.shape[1:])
+    network = keras.Model(inputs, layer(inputs))
+    rng = np.random.default_rng(1)
+    for variable in network.variables:
+        variable.assign(rng.normal(size=variable.shape))
+    lean.make_lean(network)
+
+    @tf.function
+    def here(x):
+        with lean.graph_that_stays_here():
+            return network(x)
+
+    kinds = {op.type for op in here.get_concrete_function(X).graph.get_operations()}
+    assert ("FusedBatchNormV3" in kinds) == (platform.machine() in ("x86_64", "AMD64"))
+    elsewhere = tf.function(lambda x: network(x))
+    kinds = {op.type for op in elsewhere.get_concrete_function(X).graph.get_operations()}
+    assert "FusedBatchNormV3" not in kinds
+    near = 1e-5 if dtype == "float32" else 0.03
+    np.testing.assert_allclose(
+        np.asarray(here(X), "float32"), np.asarray(elsewhere(X), "float32"), rtol=near, atol=near
+    )

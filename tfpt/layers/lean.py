@@ -5,14 +5,29 @@ of a dozen elementwise operations whose gradients are two dozen. In bfloat16, wh
 operations take longer than the products.
 """
 
+import contextlib
+import contextvars
 import math
-from collections.abc import Callable
+import platform
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfpt.layers import lean_images
+from tfpt.layers import lean_attention, lean_images
+
+_stays_here = contextvars.ContextVar("stays_here", default=False)
+
+
+@contextlib.contextmanager
+def graph_that_stays_here() -> Iterator[None]:
+    """Lets layers be traced in a form that this machine's TensorFlow computes faster, and exports and other engines might not know."""
+    before = _stays_here.set(platform.machine() in ("x86_64", "AMD64"))
+    try:
+        yield
+    finally:
+        _stays_here.reset(before)
 
 
 def make_lean(network: keras.Model) -> None:
@@ -30,6 +45,8 @@ def make_lean(network: keras.Model) -> None:
             layer.call = _dense(layer)
         elif type(layer) is keras.layers.LayerNormalization and _is_plain(layer):
             layer.call = _layer_normalization(layer)
+        elif lean_attention.is_usual(layer):
+            layer._compute_attention = lean_attention.attention(layer)
         elif type(layer) is keras.layers.Dropout and layer.noise_shape is None:
             layer.call = _dropout(layer)
         elif type(layer) is keras.layers.BatchNormalization and not layer.renorm:
@@ -95,6 +112,33 @@ def layer_normalization(x: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor, *, eps
         return tf.reshape(tf.cast(normal * scale + shift, x.dtype), tf.shape(x)), gradient
 
     return made(x, scale, shift)
+
+
+def fused_layer_normalization(x: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor, *, epsilon: float) -> tf.Tensor:
+    """Normalises the last axis in operations that TensorFlow's graph optimizer makes one of oneDNN's; a sixth of the time.
+
+    It looks for a batch normalisation whose channels are the rows (FindMklLayerNorm in tensorflow/core/grappler/optimizers/remapper.cc).
+
+    Args:
+        x: `[batch, length, channels]`, float32 or bfloat16.
+        scale: `[channels]` float32.
+        shift: `[channels]` float32.
+        epsilon: added to the variance.
+    """
+    shape = tf.shape(x)
+    rows = shape[0] * shape[1]
+    nothing = tf.constant([], tf.float32)
+    made, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=tf.reshape(x, [1, rows, x.shape[-1], 1]),
+        scale=tf.fill([rows], 1.0),
+        offset=tf.fill([rows], 0.0),
+        mean=nothing,
+        variance=nothing,
+        epsilon=epsilon,
+        data_format="NCHW",
+        is_training=True,
+    )
+    return tf.reshape(made, shape) * tf.cast(scale, x.dtype) + tf.cast(shift, x.dtype)
 
 
 def dropout(x: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
@@ -164,9 +208,11 @@ def _is_plain(layer: keras.layers.LayerNormalization) -> bool:
 
 def _layer_normalization(layer: keras.layers.LayerNormalization) -> Callable[..., Any]:
     def call(inputs: Any) -> Any:
+        x = tf.convert_to_tensor(inputs)
         scale, shift = (tf.cast(v, tf.float32) for v in (layer.gamma, layer.beta))
-        made = layer_normalization(tf.convert_to_tensor(inputs), scale, shift, epsilon=layer.epsilon)
-        return tf.cast(made, layer.compute_dtype)
+        fusible = _stays_here.get() and len(x.shape) == 3 and x.dtype in (tf.float32, tf.bfloat16)
+        normalized = fused_layer_normalization if fusible else layer_normalization
+        return tf.cast(normalized(x, scale, shift, epsilon=layer.epsilon), layer.compute_dtype)
 
     return call
 

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpt.console import Console
+from tfpt.layers.lean import graph_that_stays_here
 from tfpt.tasks import State, Task
 from tfpt.training.interrupts import Pressed
 from tfpt.training.memory import AT_A_TIME, FittingBatches
@@ -28,7 +29,8 @@ def progress_evaluation(
     """
 
     def step(batch: dict[str, Any]) -> tuple[tf.Tensor, tf.Tensor, dict[str, Any]]:
-        loss_sum, weight_sum, outputs = task.loss(model, batch, False)
+        with graph_that_stays_here():
+            loss_sum, weight_sum, outputs = task.loss(model, batch, False)
         return loss_sum, weight_sum, task.statistics(outputs, batch, state)
 
     fitting = FittingBatches(step, batches.element_spec, what="validation")
