@@ -10,21 +10,31 @@ from tfpt.training import fit, strategies
 from tfpt.training.run_folder import RunFolder
 
 
-def keep(folder, *, cache="auto", first_length=0, pictures=False, pad_to="auto"):
+def keep(folder, *, cache="auto", first_length=0, pictures=False, pad_to="auto", lengths=None):
+    warnings = []
     prepared = SimpleNamespace(
         preprocessors=[SimpleNamespace(first_length=first_length)],
         bytes_per_example=lambda: 1 << 60,
         can_keep_as_read=pictures,
         keep_as_read=lambda examples: None,
-        lengths=None,
+        keep=lambda examples, **named: None,
+        failed=set(),
+        truncated=lambda examples: {},
+        lengths=lengths,
     )
-    one = np.array([0])
+    every = np.arange(1 if lengths is None else len(lengths))
     setting = SimpleNamespace(
-        experiment=SimpleNamespace(input=SimpleNamespace(tokens_per_batch=64, cache=cache, pad_to=pad_to)),
+        experiment=SimpleNamespace(
+            input=SimpleNamespace(tokens_per_batch=64, cache=cache, pad_to=pad_to, max_bad_fraction=0.0)
+        ),
         prepared=prepared,
-        splits=SimpleNamespace(train=one, validation=one[:0], test=one[:0]),
+        splits=SimpleNamespace(train=every, validation=every[:0], test=every[:0]),
+        index=SimpleNamespace(names=list(every)),
+        digests=None,
     )
-    fit.keep_prepared(setting, RunFolder(folder), console=SimpleNamespace(say=lambda text: None))
+    console = SimpleNamespace(say=lambda text: None, warn=warnings.append)
+    fit.keep_prepared(setting, RunFolder(folder), console=console)
+    return warnings
 
 
 @pytest.mark.parametrize(
@@ -49,3 +59,9 @@ def test_a_token_budget_is_refused_on_a_tpu_unless_shapes_may_differ(tmp_path, m
         keep(tmp_path)
     with pytest.raises(UserError, match="needs texts that are kept in memory"):
         keep(tmp_path, pad_to="batch")
+
+
+def test_a_token_budget_below_the_longest_text_is_said(tmp_path):
+    (said,) = keep(tmp_path, cache="memory", lengths=np.array([10, 70, 20, 64]))
+    assert said.startswith("25.0% of the training texts") and "--input.tokens_per_batch=64, the longest 70" in said
+    assert not keep(tmp_path, cache="memory", lengths=np.array([10, 64]))

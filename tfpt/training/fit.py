@@ -226,6 +226,14 @@ def keep_prepared(setting: Setting, folder: RunFolder, *, console: Console) -> N
         raise UserError(
             f"--input.tokens_per_batch={options.tokens_per_batch} needs texts that are kept in memory: {way_out}."
         )
+    if options.tokens_per_batch and prepared.lengths is not None:
+        lengths = prepared.lengths[splits.train]
+        if lengths.max() > options.tokens_per_batch:
+            console.warn(
+                f"{np.mean(lengths > options.tokens_per_batch):.1%} of the training texts have more tokens than "
+                f"--input.tokens_per_batch={options.tokens_per_batch}, the longest {lengths.max()}: none can be left out, so such batches are "
+                "larger."
+            )
     truncated = decided["truncated"] if "truncated" in decided else prepared.truncated(examples)
     for name, share in truncated.items():
         if share:
