@@ -14,7 +14,7 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 
 
 def write_section(title: str, lines: Sequence[str], *, packages: Sequence[str] = (), file: Path = RESULTS) -> None:
-    """Writes a section, in place of the one with the same title if there is one.
+    """Writes a section, in place of the one with the same title and processor if there is one.
 
     Args:
         title: of the section.
@@ -33,10 +33,13 @@ def write_section(title: str, lines: Sequence[str], *, packages: Sequence[str] =
     section = "\n".join([*head, "", *lines]).rstrip() + "\n"
     text = file.read_text(encoding="utf-8") if file.exists() else "# Results\n"
     parts = re.split(r"(?m)^(?=## )", text)
-    kept = [part for part in parts if not part.startswith(f"## {title}\n")]
-    place = next((k for k, part in enumerate(parts) if part.startswith(f"## {title}\n")), len(kept))
-    kept.insert(place, section)
-    file.write_text("\n".join(part.rstrip() + "\n" for part in kept), encoding="utf-8")
+    alike = [k for k, part in enumerate(parts) if part.startswith(f"## {title}\n")]
+    same = [k for k in alike if f", {processor()}, " in parts[k].splitlines()[2]]
+    if same:
+        parts[same[0]] = section
+    else:
+        parts.insert(alike[-1] + 1 if alike else len(parts), section)
+    file.write_text("\n".join(part.rstrip() + "\n" for part in parts), encoding="utf-8")
 
 
 def command(arguments: Sequence[str]) -> str:
@@ -54,15 +57,21 @@ def _with_version(package: str) -> str:
 
 def machine() -> str:
     """Returns the processor, its cores and the memory, in words."""
-    model, memory = platform.processor() or platform.machine(), ""
+    memory = ""
     try:
-        info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        model = re.findall(r"model name\s*:\s*(.+)", info)[0]
         kilobytes = int(re.findall(r"MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text(encoding="utf-8"))[0])
         memory = f", {kilobytes / 2**20:.0f} GiB"
     except (OSError, IndexError):
         pass
-    return f"{model}, {len(os.sched_getaffinity(0))} cores{memory}, Python {platform.python_version()}"
+    return f"{processor()}, {len(os.sched_getaffinity(0))} cores{memory}, Python {platform.python_version()}"
+
+
+def processor() -> str:
+    """Returns the processor's name, as far as the system tells."""
+    try:
+        return re.findall(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))[0]
+    except (OSError, IndexError):
+        return platform.processor() or platform.machine()
 
 
 def table(rows: Mapping[str, Sequence[float]], *, unit: str, digits: int = 1) -> list[str]:
