@@ -187,6 +187,6 @@ def test_validation_takes_long_texts_a_few_at_a_time_from_kept_features_too(shap
     rows = Rows(layout, values, np.array(lengths) if lengths else None)
     train = Kept(rows=[rows], pack=None, slots=np.arange(2), views=1)
     cached = SimpleNamespace(train=train, evaluation_batches=lambda rows: rows)
-    lengths = np.full(2000, 512)
-    training = SimpleNamespace(prepared=SimpleNamespace(lengths=lengths), task=None, state=None)
-    assert Training._validation_batches(training, np.arange(2000), cached).shape[1] == most
+    training = SimpleNamespace(prepared=SimpleNamespace(lengths=np.full(2048, 512)), task=None, state=None)
+    assert Training._validation_batches(training, np.arange(2048), cached).shape[1] == most
+    assert Training._validation_batches(training, np.arange(most + 2), cached).shape == (2, most // 2 + 1)
