@@ -14,6 +14,7 @@ from toys.toy_engine import ToyEngine
 from tfpt import registry
 from tfpt.config import Input
 from tfpt.console import Console
+from tfpt.layers import lean
 from tfpt.training import engine_evaluation
 from tfpt.training.assembly import assemble
 from tfpt.training.engine_evaluation import EngineEvaluation
@@ -225,6 +226,27 @@ def test_a_model_that_reads_variables_of_tensorflow_stays_there(validated, toy):
     validated.assert_same(validated.on_engine())
     assert validated.decided == ["tensorflow"]
     assert "cannot run this model (the model reads variables that are not its own)" in validated.said
+
+
+def test_an_engine_gets_no_operations_that_are_of_use_to_tensorflow_only(validated, toy, monkeypatch):
+    def normalized(model):
+        network = keras.Sequential(
+            [keras.layers.Reshape((1, 2)), keras.layers.LayerNormalization(), keras.layers.Flatten()]
+        )
+        made = keras.Model(model.input, network(model.output))
+        lean.make_lean(network)
+        return made
+
+    def prepare(self, graph, **options):
+        kinds.append({op.type for op in graph.graph.get_operations()})
+        return usual(self, graph, **options)
+
+    kinds, usual = [], ToyEngine.prepare
+    monkeypatch.setattr(ToyEngine, "prepare", prepare)
+    validated.replace_model(normalized)
+    validated.assert_same(validated.on_engine())
+    assert validated.decided == [ON_TOY]
+    assert "Rsqrt" in kinds[0] and "FusedBatchNormV3" not in kinds[0]
 
 
 def test_what_was_decided_holds(validated, toy, monkeypatch):

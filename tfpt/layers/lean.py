@@ -21,9 +21,13 @@ _stays_here = contextvars.ContextVar("stays_here", default=False)
 
 
 @contextlib.contextmanager
-def graph_that_stays_here() -> Iterator[None]:
-    """Lets layers be traced in a form that this machine's TensorFlow computes faster, and exports and other engines might not know."""
-    before = _stays_here.set(platform.machine() in ("x86_64", "AMD64"))
+def graph_that_stays_here(stays: bool = True) -> Iterator[None]:
+    """Lets layers be traced in a form that this machine's TensorFlow computes faster, and exports and other engines might not know.
+
+    Args:
+        stays: False: within such a graph another is traced, which leaves.
+    """
+    before = _stays_here.set(stays and platform.machine() in ("x86_64", "AMD64"))
     try:
         yield
     finally:

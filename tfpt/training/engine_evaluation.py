@@ -16,6 +16,7 @@ from tfpt import registry
 from tfpt.console import Console
 from tfpt.cores import cores
 from tfpt.engines import Engine, Refresh, Run, _choice
+from tfpt.layers.lean import graph_that_stays_here
 from tfpt.training.evaluate import ProgressEvaluation, progress_evaluation
 from tfpt.training.interrupts import Pressed
 
@@ -281,7 +282,8 @@ class StandIn:
                 return self._model(inputs, training=False)
 
         weights = [tf.TensorSpec(v.shape, v.dtype) for v in self._variables]
-        concrete = tf.function(of_weights, autograph=False).get_concrete_function(weights, spec)
+        with graph_that_stays_here(False):
+            concrete = tf.function(of_weights, autograph=False).get_concrete_function(weights, spec)
         held = (one for one in concrete.captured_inputs if one.dtype == tf.resource)
         if any(id(handle) not in self._still for handle in held):
             raise ValueError("the model reads variables that are not its own")
