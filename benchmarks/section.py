@@ -34,7 +34,7 @@ def write_section(title: str, lines: Sequence[str], *, packages: Sequence[str] =
     text = file.read_text(encoding="utf-8") if file.exists() else "# Results\n"
     parts = re.split(r"(?m)^(?=## )", text)
     alike = [k for k, part in enumerate(parts) if part.startswith(f"## {title}\n")]
-    same = [k for k in alike if f", {processor()}, " in parts[k].splitlines()[2]]
+    same = [k for k in alike if f", {processor()}, " in parts[k]]
     if same:
         parts[same[0]] = section
     else:
@@ -67,9 +67,11 @@ def machine() -> str:
 
 
 def processor() -> str:
-    """Returns the processor's name, as far as the system tells."""
+    """Returns the processor's name and what it has for half precision, as far as the system tells."""
     try:
-        return re.findall(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))[0]
+        info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        has = next((name for name in ("amx_bf16", "avx512_bf16") if f" {name} " in info), "no bf16")
+        return f"{re.findall(r'model name[^:]*: *(.+)', info)[0]} ({has})"
     except (OSError, IndexError):
         return platform.processor() or platform.machine()
 

@@ -10,7 +10,7 @@ from tfpt.training import fit, strategies
 from tfpt.training.run_folder import RunFolder
 
 
-def keep(folder, *, cache="auto", first_length=0, pictures=False, pad_to="auto", lengths=None):
+def keep(folder, *, cache="auto", first_length=0, pictures=False, pad_to="auto", lengths=None, accumulate=1):
     warnings = []
     prepared = SimpleNamespace(
         preprocessors=[SimpleNamespace(first_length=first_length)],
@@ -25,7 +25,8 @@ def keep(folder, *, cache="auto", first_length=0, pictures=False, pad_to="auto",
     every = np.arange(1 if lengths is None else len(lengths))
     setting = SimpleNamespace(
         experiment=SimpleNamespace(
-            input=SimpleNamespace(tokens_per_batch=64, cache=cache, pad_to=pad_to, max_bad_fraction=0.0)
+            input=SimpleNamespace(tokens_per_batch=64, cache=cache, pad_to=pad_to, max_bad_fraction=0.0),
+            train=SimpleNamespace(accumulate=accumulate),
         ),
         prepared=prepared,
         splits=SimpleNamespace(train=every, validation=every[:0], test=every[:0]),
@@ -63,5 +64,9 @@ def test_a_token_budget_is_refused_on_a_tpu_unless_shapes_may_differ(tmp_path, m
 
 def test_a_token_budget_below_the_longest_text_is_said(tmp_path):
     (said,) = keep(tmp_path, cache="memory", lengths=np.array([10, 70, 20, 64]))
-    assert said.startswith("25.0% of the training texts") and "--input.tokens_per_batch=64, the longest 70" in said
+    assert said.startswith(
+        "1 of 4 training texts do not fit into --input.tokens_per_batch=64, the longest has 70 tokens"
+    )
+    (said,) = keep(tmp_path, cache="memory", lengths=np.array([10, 40, 32, 64]), accumulate=2)
+    assert said.startswith("2 of 4") and "=64 in each of --train.accumulate=2 parts, the longest has 64" in said
     assert not keep(tmp_path, cache="memory", lengths=np.array([10, 64]))

@@ -7,6 +7,7 @@ operations take longer than the products.
 
 import contextlib
 import contextvars
+import functools
 import math
 import platform
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.util._pywrap_util_port import IsMklEnabled
 
 from tfpt.layers import lean_attention, lean_images
 
@@ -25,9 +27,9 @@ def graph_that_stays_here(stays: bool = True) -> Iterator[None]:
     """Lets layers be traced in a form that this machine's TensorFlow computes faster, and exports and other engines might not know.
 
     Args:
-        stays: False: within such a graph another is traced, which leaves.
+        stays: False: what is traced inside leaves the process after all (an engine's graph).
     """
-    before = _stays_here.set(stays and platform.machine() in ("x86_64", "AMD64"))
+    before = _stays_here.set(stays)
     try:
         yield
     finally:
@@ -59,6 +61,13 @@ def make_lean(network: keras.Model) -> None:
             layer.call = lean_images.pointwise_convolution(layer)
         elif type(layer) is keras.layers.DepthwiseConv2D and lean_images.is_wide_and_depthwise(layer):
             layer.call = lean_images.depthwise_convolution(layer)
+
+
+@functools.cache
+def one_dnn_is_on() -> bool:
+    """Tells whether TensorFlow's graph optimizer puts oneDNN's operations in place of patterns that it knows."""
+    devices = {device.device_type for device in tf.config.list_physical_devices()}
+    return platform.machine() in ("x86_64", "AMD64") and IsMklEnabled() and not devices & {"GPU", "TPU"}
 
 
 def gelu(x: tf.Tensor) -> tf.Tensor:
@@ -119,12 +128,13 @@ def layer_normalization(x: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor, *, eps
 
 
 def fused_layer_normalization(x: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor, *, epsilon: float) -> tf.Tensor:
-    """Normalises the last axis in operations that TensorFlow's graph optimizer makes one of oneDNN's; a sixth of the time.
+    """Normalises the last axis in operations that TensorFlow's graph optimizer makes one of oneDNN's: a sixth of the time.
 
-    It looks for a batch normalisation whose channels are the rows (FindMklLayerNorm in tensorflow/core/grappler/optimizers/remapper.cc).
+    It looks for a batch normalisation whose channels are the rows (FindMklLayerNorm in tensorflow/core/grappler/optimizers/remapper.cc), and
+    finds it where batch or length is not known before: else the ones and zeros are constants by then. Not found, it is slow.
 
     Args:
-        x: `[batch, length, channels]`, float32 or bfloat16.
+        x: `[batch, length, channels]`, float32 or bfloat16, batch or length unknown.
         scale: `[channels]` float32.
         shift: `[channels]` float32.
         epsilon: added to the variance.
@@ -214,8 +224,9 @@ def _layer_normalization(layer: keras.layers.LayerNormalization) -> Callable[...
     def call(inputs: Any) -> Any:
         x = tf.convert_to_tensor(inputs)
         scale, shift = (tf.cast(v, tf.float32) for v in (layer.gamma, layer.beta))
-        fusible = _stays_here.get() and len(x.shape) == 3 and x.dtype in (tf.float32, tf.bfloat16)
-        normalized = fused_layer_normalization if fusible else layer_normalization
+        free = len(x.shape) == 3 and not x.shape[:2].is_fully_defined()
+        fused = free and _stays_here.get() and one_dnn_is_on() and x.dtype in (tf.float32, tf.bfloat16)
+        normalized = fused_layer_normalization if fused else layer_normalization
         return tf.cast(normalized(x, scale, shift, epsilon=layer.epsilon), layer.compute_dtype)
 
     return call

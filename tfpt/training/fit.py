@@ -227,12 +227,13 @@ def keep_prepared(setting: Setting, folder: RunFolder, *, console: Console) -> N
             f"--input.tokens_per_batch={options.tokens_per_batch} needs texts that are kept in memory: {way_out}."
         )
     if options.tokens_per_batch and prepared.lengths is not None:
-        lengths = prepared.lengths[splits.train]
-        if lengths.max() > options.tokens_per_batch:
+        lengths, parts = prepared.lengths[splits.train], setting.experiment.train.accumulate
+        longer = np.count_nonzero(lengths * parts > options.tokens_per_batch)
+        if longer:
+            least = f" in each of --train.accumulate={parts} parts" if parts > 1 else ""
             console.warn(
-                f"{np.mean(lengths > options.tokens_per_batch):.1%} of the training texts have more tokens than "
-                f"--input.tokens_per_batch={options.tokens_per_batch}, the longest {lengths.max()}: none can be left out, so such batches are "
-                "larger."
+                f"{longer} of {len(lengths)} training texts do not fit into --input.tokens_per_batch={options.tokens_per_batch}{least}, the "
+                f"longest has {lengths.max()} tokens: none is left out, so such batches are larger."
             )
     truncated = decided["truncated"] if "truncated" in decided else prepared.truncated(examples)
     for name, share in truncated.items():

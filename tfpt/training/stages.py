@@ -461,8 +461,10 @@ class Training:
         if varies and self.prepared.lengths is not None:
             longest = int(self.prepared.lengths[validation].max())
             largest = max(EVALUATION_BATCH, min(EVALUATION_TOKENS // longest, 2 * EVALUATION_BATCH))
-        even = -(-len(validation) // -(-len(validation) // largest))  # of so many batches, none is half empty
-        rows = evaluation_plan(validation, batch_size=even, lengths=self.prepared.lengths)
+        width = -(
+            -len(validation) // -(-len(validation) // largest)
+        )  # as few batches, filled alike: else the last may be nearly empty
+        rows = evaluation_plan(validation, batch_size=width, lengths=self.prepared.lengths)
         if cached:
             return cached.evaluation_batches(rows)
         return evaluation_batches(self.prepared, rows, task=self.task, state=self.state)
