@@ -222,7 +222,7 @@ def test_attention_that_is_someones_own_stays_as_it_is():
     assert replaced._compute_attention is own
 
 
-def test_in_bfloat16_lean_attention_is_no_farther_from_float32():
+def test_in_bfloat16_lean_attention_is_no_farther_from_float32(in_float32_and_bfloat16):
     rng = np.random.default_rng(4)
     x, memory = (rng.normal(size=(16, length, 8)).astype("float32") for length in (20, 24))
     mask = rng.random((16, 20, 24)) < 0.7
@@ -230,13 +230,7 @@ def test_in_bfloat16_lean_attention_is_no_farther_from_float32():
     def both():
         return attended(keras.layers.MultiHeadAttention(2, 4, dropout=0.1), x, memory, attention_mask=mask)
 
-    exact, _ = both()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        usual, ours = both()
-    finally:
-        keras.config.set_dtype_policy("float32")
-    assert ours[0].dtype == usual[0].dtype
+    exact, usual, ours = in_float32_and_bfloat16(both)
     for k in range(3):  # the output and the inputs' gradients; that of the keys' bias is 0 but for rounding
         off = [np.sqrt(np.mean((np.asarray(made[k], "float32") - exact[k]) ** 2)) for made in (usual, ours)]
         assert off[1] < 1.2 * off[0]

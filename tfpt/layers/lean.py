@@ -15,7 +15,6 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from tensorflow.python.util._pywrap_util_port import IsMklEnabled
 
 from tfpt.layers import lean_attention, lean_images
 
@@ -66,6 +65,10 @@ def make_lean(network: keras.Model) -> None:
 @functools.cache
 def one_dnn_is_on() -> bool:
     """Tells whether TensorFlow's graph optimizer puts oneDNN's operations in place of patterns that it knows."""
+    try:
+        from tensorflow.python.util._pywrap_util_port import IsMklEnabled
+    except ImportError:  # it is no public name
+        return False
     devices = {device.device_type for device in tf.config.list_physical_devices()}
     return platform.machine() in ("x86_64", "AMD64") and IsMklEnabled() and not devices & {"GPU", "TPU"}
 

@@ -461,9 +461,8 @@ class Training:
         if varies and self.prepared.lengths is not None:
             longest = int(self.prepared.lengths[validation].max())
             largest = max(EVALUATION_BATCH, min(EVALUATION_TOKENS // longest, 2 * EVALUATION_BATCH))
-        width = -(
-            -len(validation) // -(-len(validation) // largest)
-        )  # as few batches, filled alike: else the last may be nearly empty
+        batches = -(-len(validation) // largest)
+        width = -(-len(validation) // batches)  # filled alike: else the last may be nearly empty
         rows = evaluation_plan(validation, batch_size=width, lengths=self.prepared.lengths)
         if cached:
             return cached.evaluation_batches(rows)
