@@ -11,6 +11,7 @@ from tfpt.backbones._token_network import FAMILIES
 from tfpt.backbones.kerashub import _IMAGES, Kerashub
 from tfpt.config import Input
 from tfpt.errors import UserError
+from tfpt.layers.lean_last_block import keep_first_token
 from tfpt.layers.trunk import Trunk
 
 SIZES = {"vocabulary_size": 300, "num_layers": 2, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 12}
@@ -166,7 +167,13 @@ def test_a_text_family(name, tmp_path):
 
     pair = preprocessor.for_features({"text", "text_pair"})
     values, _ = pair.host_batch(tf.constant(texts), tf.constant(texts[::-1]))
-    assert np.isfinite(trunk(values)["pooled"]).all()
+    pooled = trunk(values)["pooled"]
+    assert np.isfinite(pooled).all()
+
+    keep_first_token(network)
+    np.testing.assert_allclose(trunk(values)["pooled"], pooled, atol=2e-5)
+    length = 1 if name in {"Bert", "DistilBert", "Electra", "Roberta", "XLMRoberta"} else together.shape[1]
+    assert trunk(together)["sequence"].shape == (3, length, 8)
 
 
 def test_every_family_of_pictures_is_tested():

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfpt.backbones import Backbone
 from tfpt.errors import UserError
 from tfpt.layers.lean import make_lean
+from tfpt.layers.lean_last_block import keep_first_token
 from tfpt.layers.trunk import Trunk
 from tfpt.preprocessors import Preprocessor
 from tfpt.tasks import State, Task
@@ -75,6 +76,8 @@ def _trunk(backbone: Backbone, preprocessor: Preprocessor, task: Task, precision
         raise UserError(
             f"--backbone={backbone.argument}: it has no output called {missing[0]}; it has {', '.join(network.output)}."
         )
+    if task.endpoints == ("pooled",):
+        keep_first_token(network)
     shape, dtype = preprocessor.host_spec()
     return Trunk(network, preprocessor.device(), endpoints=task.endpoints, shape=shape, dtype_in=dtype, **names)
 
