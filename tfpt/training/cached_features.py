@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfpt.training.feature_rows import Rows
+from tfpt.training.from_generator import from_generator
 from tfpt.training.pipeline import planned_rows
 from tfpt.untuned import untuned
 
@@ -78,7 +79,7 @@ class Kept:
             found = planned_rows(rows, width)
             plain = tf.autograph.experimental.do_not_convert(lambda epoch, row: batch((epoch, row), ()))
             return untuned(found.map(plain).prefetch(2))
-        planned = tf.data.Dataset.from_generator(read, output_signature=(own, specs))
+        planned = from_generator(read, (own, specs))
         return untuned(planned.map(tf.autograph.experimental.do_not_convert(batch)).prefetch(2))
 
     def evaluation_batches(self, rows: np.ndarray) -> tf.data.Dataset:

@@ -12,6 +12,7 @@ from tfpt.augment import Op
 from tfpt.console import Console
 from tfpt.preprocessors import Preprocessor
 from tfpt.tasks import State, Task
+from tfpt.training.from_generator import from_generator
 from tfpt.training.plan import evaluation_plan
 from tfpt.training.prepared import Prepared, as_written
 from tfpt.untuned import untuned
@@ -106,7 +107,7 @@ def planned_rows(rows: Callable[[], Iterator[tuple[int, np.ndarray]]], width: in
     """
     if width is None:
         signature = (tf.TensorSpec((), tf.int64), tf.TensorSpec((None,), tf.int64))
-        return tf.data.Dataset.from_generator(rows, output_signature=signature)
+        return from_generator(rows, signature)
 
     def blocks() -> Iterator[tuple[list[int], np.ndarray]]:  # one call of Python for many rows
         waiting = iter(rows())
@@ -114,7 +115,7 @@ def planned_rows(rows: Callable[[], Iterator[tuple[int, np.ndarray]]], width: in
             yield [epoch for epoch, _ in block], np.stack([row for _, row in block])
 
     several = (tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, width), tf.int64))
-    return tf.data.Dataset.from_generator(blocks, output_signature=several).unbatch()
+    return from_generator(blocks, several).unbatch()
 
 
 def evaluation_batches(prepared: Prepared, rows: np.ndarray, *, task: Task, state: State) -> tf.data.Dataset:
