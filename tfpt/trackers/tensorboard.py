@@ -25,21 +25,18 @@ class Tensorboard(Tracker):
 
     def add(self, row: Row) -> None:
         """Writes a row."""
-        with self._writer.as_default(step=row["total_steps"]):
-            for name, value in numbers(row).items():
-                _scalar(name, value)
+        import tensorflow as tf
+
+        # tf.summary.scalar lives in the tensorboard package, and is an operation a value; the record needs only the plugin's name.
+        summary = tf.compat.v1.Summary()
+        for name, value in numbers(row).items():
+            scalar = summary.value.add(tag=name, tensor=tf.make_tensor_proto(value, tf.float32))
+            scalar.metadata.plugin_data.plugin_name = "scalars"
+        with self._writer.as_default():
+            tf.summary.experimental.write_raw_pb(summary.SerializeToString(), step=row["total_steps"])
         if row["split"] != "train":
             self._writer.flush()
 
     def finish(self, state: str, results: Mapping[str, float]) -> None:
         """Closes the file."""
         self._writer.close()
-
-
-def _scalar(tag: str, value: float) -> None:
-    # tf.summary.scalar lives in the tensorboard package; the record itself needs only the plugin's name.
-    import tensorflow as tf
-
-    metadata = tf.compat.v1.SummaryMetadata()
-    metadata.plugin_data.plugin_name = "scalars"
-    tf.summary.write(tag, tf.constant(value, tf.float32), metadata=metadata)

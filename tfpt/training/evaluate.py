@@ -1,7 +1,7 @@
 """Metrics of a model on planned batches: statistics of every example, each exactly once."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from tfpt.console import Console
 from tfpt.layers.lean import graph_that_stays_here
 from tfpt.tasks import State, Task
 from tfpt.training.interrupts import Pressed
+from tfpt.training.kept_batches import KeptBatches
 from tfpt.training.memory import AT_A_TIME, FittingBatches
 from tfpt.training.side_by_side import side_by_side
 
@@ -57,6 +58,9 @@ class ProgressEvaluation:
     at_a_time: int
     traced: bool = False
 
+    def __post_init__(self) -> None:
+        self._kept = KeptBatches(self.batches)
+
     def of(self, batch: Any, console: Console) -> list[tuple[Any, Any]]:
         """Returns the parts of a batch, a single one where it fits into memory, each with what is made of it."""
         found = list(self.fitting(batch, console))
@@ -75,7 +79,7 @@ class ProgressEvaluation:
         alone = not self.traced or bool(tf.config.list_physical_devices("GPU")) or tf.distribute.has_strategy()
         several = side_by_side(
             lambda batch: self.of(batch, console),
-            _until(pressed, self.batches),
+            _until(pressed, self._kept),
             at_a_time=1 if alone else self.at_a_time,
         )
         for _, parts in several:
@@ -89,7 +93,7 @@ class ProgressEvaluation:
         return {"loss": loss / max(weight, 1e-12), **{name: float(value) for name, value in metrics.items()}}
 
 
-def _until(pressed: Pressed, batches: tf.data.Dataset) -> Iterator[Any]:
+def _until(pressed: Pressed, batches: Iterable[Any]) -> Iterator[Any]:
     for batch in batches:
         if stop := pressed():
             raise stop
