@@ -53,33 +53,61 @@ def pooled_and_gradients(made, *, training=False):
 
 @pytest.mark.parametrize("normalize_first", [False, True])
 @pytest.mark.parametrize("lean", [False, True])
-def test_the_first_token_is_what_it_was(lean, normalize_first):
-    made = bert(normalize_first=normalize_first, dropout=0.0)
-    before, gradients = pooled_and_gradients(made, training=True)
-    weights = [v.path for v in made.variables]
+@pytest.mark.parametrize("training", [False, True])
+def test_the_first_token_is_what_it_was(training, lean, normalize_first):
+    made = bert(normalize_first=normalize_first)
     if lean:
         make_lean(made)
-    keep_first_token(made)
-    after, gradients_after = pooled_and_gradients(made, training=True)
+        assert "_compute_attention" in vars(made.get_layer("transformer_layer_1")._self_attention_layer)
+    for layer in made._flatten_layers():
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0  # in training the same, but for chance
+    before, gradients = pooled_and_gradients(made, training=training)
+    weights = [v.path for v in made.variables]
+    first = keep_first_token(made)
+    after, gradients_after = pooled_and_gradients(first, training=training)
     np.testing.assert_allclose(after, before, atol=1e-5)
     for ours, usual in zip(gradients_after, gradients, strict=True):
         np.testing.assert_allclose(ours, usual, rtol=1e-3, atol=1e-5)
-    assert [v.path for v in made.variables] == weights
+    assert ([v.path for v in first.variables], first.name, list(first.output)) == (weights, made.name, ["pooled"])
 
 
-def test_dropout_still_drops():
+def test_in_bfloat16_the_first_token_is_as_near_to_float32():
+    exact, _ = pooled_and_gradients(bert())
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        made = bert()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    make_lean(made)
+    whole, _ = pooled_and_gradients(made)
+    first, _ = pooled_and_gradients(keep_first_token(made))
+    assert np.abs(first - exact).max() <= np.abs(whole - exact).max() + 1e-2
+
+
+@pytest.mark.parametrize("kept", ["_self_attention_layer", "_self_attention_dropout", "_feedforward_dropout"])
+def test_each_dropout_still_drops(kept):
     made = bert(dropout=0.3)
     keep_first_token(made)
-    first, second = (pooled_and_gradients(made, training=True)[0] for _ in range(2))
+    block = made.get_layer("transformer_layer_1")
+    dropouts = {
+        "_self_attention_layer": block._self_attention_layer._dropout_layer,
+        "_self_attention_dropout": block._self_attention_dropout,
+        "_feedforward_dropout": block._feedforward_dropout,
+    }
+    for name, layer in dropouts.items():
+        layer.rate = 0.3 if name == kept else 0.0
+    x = np.random.default_rng(3).normal(size=(3, 7, 8)).astype("float32")
+    first, second = (np.array(block(x, padding_mask=np.ones((3, 7)), training=True)) for _ in range(2))
     assert np.abs(first - second).max() > 1e-3
-    np.testing.assert_array_equal(*(pooled_and_gradients(made)[0] for _ in range(2)))
+    np.testing.assert_array_equal(*(block(x, padding_mask=np.ones((3, 7))) for _ in range(2)))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last", "pooler"])
 def test_what_reads_other_tokens_stays(pooling):
     made = bert(pooling=pooling)
     before = made(GIVEN)
-    keep_first_token(made)
+    assert keep_first_token(made) is made
     for name, value in made(GIVEN).items():
         np.testing.assert_array_equal(value, before[name])
 
@@ -88,7 +116,7 @@ def test_a_block_of_someones_own_stays():
     made = bert()
     block = made.get_layer("transformer_layer_1")
     block.call = lambda inputs, padding_mask=None, training=None: inputs * 2.0
-    keep_first_token(made)
+    assert keep_first_token(made) is made
     assert made(GIVEN)["sequence"].shape == (3, 7, 8)
 
 
@@ -106,9 +134,13 @@ def test_a_block_that_is_asked_for_more_is_kerashubs():
     assert scores.shape == (3, 2, 7, 7)
 
 
-@pytest.mark.parametrize(("endpoints", "length"), [(("pooled",), 1), (("pooled", "sequence"), 7), (("sequence",), 7)])
-def test_a_task_that_reads_the_sequence_has_it_whole(endpoints, length):
+@pytest.mark.parametrize(
+    ("endpoints", "whole"), [(("pooled",), False), (("pooled", "sequence"), True), (("sequence",), True)]
+)
+def test_a_task_that_reads_the_sequence_has_it_whole(endpoints, whole):
     backbone = SimpleNamespace(build=lambda size: bert(), argument="bert")
     preprocessor = SimpleNamespace(size=7, host_spec=lambda: ((None, 3), "int32"), device=keras.layers.Identity)
     trunk = assembly._trunk(backbone, preprocessor, SimpleNamespace(endpoints=endpoints), "float32", name="trunk")
-    assert trunk.network(GIVEN)["sequence"].shape == (3, length, 8)
+    outputs = trunk.network(GIVEN)
+    assert ("sequence" in outputs) == whole
+    assert not whole or outputs["sequence"].shape == (3, 7, 8)

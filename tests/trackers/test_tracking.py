@@ -49,7 +49,9 @@ def board(folder):
         for file in sorted((folder / "tensorboard").iterdir())
         for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
     ]
-    return [(e.step, v.tag, round(float(tf.make_ndarray(v.tensor)), 4)) for e in events for v in e.summary.value]
+    values = [(e.step, v) for e in events for v in e.summary.value]
+    assert {v.metadata.plugin_data.plugin_name for _, v in values} == {"scalars"}  # else TensorBoard shows nothing
+    return [(step, v.tag, round(float(tf.make_ndarray(v.tensor)), 4)) for step, v in values]
 
 
 def test_tensorboard_has_no_row_twice_after_a_kill(follow, tmp_path):

@@ -12,22 +12,23 @@ import keras
 from tfpt.layers.sequence_pooling import SequencePooling
 
 
-def keep_first_token(network: keras.Model) -> None:
-    """Makes the last block give `[batch, 1, width]` if `pooled` is its first token's vector; else nothing changes.
-
-    Only for who reads nothing but `pooled`: `sequence` has one token then.
+def keep_first_token(network: keras.Model) -> keras.Model:
+    """Returns the network up to `pooled`, without `sequence`, if that is its first token's vector; else the network as it is.
 
     Args:
-        network: from a backbone, with the endpoint `pooled`; a block of it is changed in place, its weights and settings are not.
+        network: from a backbone, with the endpoint `pooled`. Its last block is changed in place, its weights and settings are not.
     """
-    pooling, node, _ = network.output["pooled"]._keras_history
+    pooled = network.output["pooled"]
+    pooling, node, _ = pooled._keras_history
     if type(pooling) is not SequencePooling or pooling.pooling != "cls":
-        return
+        return network
     sequence = pooling._inbound_nodes[node].input_tensors[0]
     block = sequence._keras_history.operation
     called_once = len(block._inbound_nodes) == 1  # ALBERT's block is all of its blocks
-    if _is_kerashubs(block) and called_once and "call" not in vars(block):
-        block.call = _first_token(block)
+    if not _is_kerashubs(block) or not called_once or "call" in vars(block):
+        return network
+    block.call = _first_token(block)
+    return keras.Model(network.input, {"pooled": pooled}, name=network.name)
 
 
 def _is_kerashubs(block: Any) -> bool:

@@ -77,7 +77,7 @@ def _trunk(backbone: Backbone, preprocessor: Preprocessor, task: Task, precision
             f"--backbone={backbone.argument}: it has no output called {missing[0]}; it has {', '.join(network.output)}."
         )
     if task.endpoints == ("pooled",):
-        keep_first_token(network)
+        network = keep_first_token(network)
     shape, dtype = preprocessor.host_spec()
     return Trunk(network, preprocessor.device(), endpoints=task.endpoints, shape=shape, dtype_in=dtype, **names)
 

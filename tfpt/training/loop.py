@@ -34,7 +34,6 @@ __all__ = ["Hooks", "Progress", "Stage", "compiled_steps", "is_better", "train_s
 
 SECONDS_A_CALL = 0.5
 ROWS_AN_EPOCH = 10
-STEPS_A_ROW = 10  # at least; small data has many epochs
 
 
 def train_stage(
@@ -85,7 +84,7 @@ def _train(course: Course, display: Any, pressed: Pressed) -> None:
     throughput = _throughput(stage, together, batches.element_spec, accumulate=parts)
     told = False
     an_epoch = stage.plan.steps
-    row_every = max(min(an_epoch, STEPS_A_ROW), an_epoch // ROWS_AN_EPOCH)
+    row_every = max(1, an_epoch // ROWS_AN_EPOCH)
     evaluate_every = options.evaluate_every or an_epoch
     saved_at = time.monotonic()
     pace = 1
