@@ -48,6 +48,7 @@ class Validated:
             "inputs": random.integers(0, 255, (BATCH * BATCHES, 8, 8, 3)).astype(np.uint8),
             "targets": np.arange(BATCH * BATCHES) % 2,
             "weight": np.ones(BATCH * BATCHES, np.float32),
+            "ok": np.ones(BATCH * BATCHES, bool),
         }
         self.batches = tf.data.Dataset.from_tensor_slices(examples).batch(BATCH, drop_remainder=True)
         self.plain = progress_evaluation(self.task, self.state, self.model, self.batches)
