@@ -1,10 +1,11 @@
-"""No pipeline of tfpt's waits for tf.data's tuner."""
+"""No pipeline of tfpt's waits for tf.data's tuner, or is rewritten."""
 
 import ast
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
+from peak_memory import peak_memory
 
 import tfpt
 from tfpt.untuned import untuned
@@ -16,6 +17,14 @@ def test_an_untuned_dataset_gives_the_same():
     dataset = untuned(tf.data.Dataset.range(5).map(lambda x: x * 2))
     assert list(dataset.as_numpy_iterator()) == [0, 2, 4, 6, 8]
     assert dataset.options().autotune.enabled is False
+
+
+def test_what_a_function_captures_is_not_copied():
+    captured = tf.zeros([2**28], tf.uint8)
+    dataset = untuned(tf.data.Dataset.range(5).map(lambda k: captured[k]))
+    with peak_memory() as peak:
+        assert list(dataset.as_numpy_iterator()) == [0] * 5
+    assert peak.grown < 2**27
 
 
 @pytest.mark.parametrize("file", sorted(ROOT.rglob("*.py")), ids=lambda file: str(file.relative_to(ROOT)))

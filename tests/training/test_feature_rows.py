@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from peak_memory import peak_memory
 
+from tfpt.training import feature_rows
 from tfpt.training.feature_rows import Layout, Recorder, Rows, map_file
 
 RANDOM = np.random.default_rng(0)
@@ -61,6 +63,28 @@ def test_a_file_of_another_size_is_refused(tmp_path):
     (tmp_path / "values").write_bytes(bytes(23))
     with pytest.raises(ValueError, match="does not have the size"):
         map_file(tmp_path / "values", Layout((2, 3), np.dtype("uint8")), None, count=4, in_memory=True)
+
+
+@pytest.mark.parametrize("sizes", [[1], [3, 3, 3, 3, 1], [1, 40, 2], [5] * 30])
+def test_batches_fill_chunks_of_any_size(sizes, monkeypatch):
+    monkeypatch.setattr(feature_rows, "_CHUNK_BYTES", 10 * 8)
+    recorder = Recorder(Layout((2,), np.dtype("float32")))
+    values = RANDOM.normal(size=(sum(sizes), 2)).astype("f4")
+    for part in np.split(values, np.cumsum(sizes)[:-1]):
+        recorder.add(part)
+    np.testing.assert_array_equal(recorder.rows().values, values)
+
+
+def test_there_is_one_copy_of_what_is_kept():
+    recorder = Recorder(Layout((1024,), np.dtype("float32")))
+    batch = np.ones((256, 1024), np.float32)
+    size = 2**29
+    with peak_memory() as peak:
+        for _ in range(size // batch.nbytes):
+            recorder.add(batch)
+        rows = recorder.rows()
+    assert len(rows) == size // 4096
+    assert size < peak.grown < 1.3 * size
 
 
 def test_rows_are_taken_whole():

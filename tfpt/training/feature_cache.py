@@ -24,7 +24,7 @@ from tfpt.training.prefix import Cut
 from tfpt.training.prepared import Prepared
 
 SHARE_OF_MEMORY = 0.4
-"""Kept features may take this share of the memory that is free, twice it when they are put together; what is larger is mapped from disk."""
+"""Kept features may take this share of the memory that is free; what is larger is mapped from disk."""
 PASS_BATCH = 32
 """Examples at a time in the one pass."""
 SMALL_PASS_BATCH = 8

@@ -1,5 +1,6 @@
 """One tensor of many examples: one after the other, in memory or in a file that is mapped into it."""
 
+import collections
 import dataclasses
 import math
 import zlib
@@ -8,6 +9,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import tensorflow as tf
+
+from tfpt.training.in_place import empty, in_place
+
+_CHUNK_BYTES = 2**26
+"""Enough for malloc to give it back to the system when it is freed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Rows:
 
     Args:
         layout: of one example.
-        values: `[entries, *item]`; a memory-mapped array stays one.
+        values: `[entries, *item]`; a memory-mapped array stays one, another must not change from now on.
         lengths: entries of each example, where these differ.
     """
 
@@ -69,9 +75,8 @@ class Rows:
         self.in_memory = not isinstance(values, np.memmap)
         self._starts = np.cumsum([0, *lengths]) if lengths is not None else None
         if self.in_memory:
+            tensor = in_place(values)
             with tf.device("CPU:0"):
-                tensor = tf.constant(values)
-                values = _seen_by_numpy(tensor)  # constant() copies, and one is enough
                 self._tensor = (
                     tf.RaggedTensor.from_row_splits(tensor, self._starts, validate=False)
                     if self._starts is not None
@@ -124,7 +129,8 @@ class Recorder:
         self.layout = layout
         self.file = file
         self.checksum = 0
-        self._parts: list[np.ndarray] = []
+        self._chunks: collections.deque[np.ndarray] = collections.deque()
+        self._free = 0
         self._lengths: list[int] = []
 
     def add(self, batch: np.ndarray) -> None:
@@ -145,9 +151,15 @@ class Recorder:
         return np.array(self._lengths, np.int64) if self.layout.varies else None
 
     def rows(self) -> Rows:
-        """Returns what was taken, where it stayed in memory, and forgets it: meanwhile there are two copies of it."""
-        values = np.concatenate(self._parts)
-        self._parts.clear()
+        """Returns what was taken, where it stayed in memory, and forgets it: never are there two copies of all of it."""
+        entries = sum(map(len, self._chunks)) - self._free
+        values = empty((entries, *self.layout.item), self.layout.dtype)
+        filled = 0
+        while self._chunks:
+            chunk = self._chunks.popleft()[: entries - filled]
+            values[filled : filled + len(chunk)] = chunk
+            filled += len(chunk)
+        self._free = 0
         return Rows(self.layout, values, self.lengths)
 
     def _put(self, values: np.ndarray) -> None:
@@ -155,15 +167,22 @@ class Recorder:
             plain = values.reshape(-1).view(np.uint8)
             plain.tofile(self.file)
             self.checksum = zlib.crc32(plain.data, self.checksum)
-        else:
-            self._parts.append(values)
+            return
+        while len(values):
+            if not self._free:
+                self._add_chunk(len(values))
+            chunk = self._chunks[-1]
+            fits = values[: self._free]
+            start = len(chunk) - self._free
+            chunk[start : start + len(fits)] = fits
+            self._free -= len(fits)
+            values = values[len(fits) :]
 
-
-def _seen_by_numpy(tensor: tf.Tensor) -> np.ndarray:
-    """Returns a tensor's own memory as an array that cannot be written."""
-    if tensor.dtype == tf.bfloat16:  # Python's buffers do not know it
-        return np.asarray(memoryview(tf.bitcast(tensor, tf.uint16))).view(tf.bfloat16.as_numpy_dtype)
-    return np.asarray(memoryview(tensor))
+    def _add_chunk(self, wanted: int) -> None:
+        """Makes room for so many entries, or more: twice what the last chunk had, up to a size."""
+        most = max(1, _CHUNK_BYTES // max(1, self.layout.item_bytes))
+        self._free = min(most, max(wanted, 2 * len(self._chunks[-1])) if self._chunks else wanted)
+        self._chunks.append(np.empty((self._free, *self.layout.item), self.layout.dtype))
 
 
 def map_file(path: Path, layout: Layout, lengths: np.ndarray | None, *, count: int, in_memory: bool) -> Rows:
@@ -185,7 +204,10 @@ def map_file(path: Path, layout: Layout, lengths: np.ndarray | None, *, count: i
         raise ValueError(f"{path} does not have the size it should have")
     shape = (entries, *layout.item)
     if in_memory or not entries:
-        values: Any = np.fromfile(path, layout.dtype).reshape(shape)
+        values: Any = empty(shape, layout.dtype)
+        with path.open("rb") as file:
+            if file.readinto(values.reshape(-1).view(np.uint8)) != values.nbytes:
+                raise ValueError(f"{path} ends early")
     else:
         values = np.memmap(path, layout.dtype, "r", shape=shape)
     return Rows(layout, values, lengths)

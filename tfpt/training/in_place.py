@@ -1,0 +1,40 @@
+"""Arrays that TensorFlow reads where they are, so that there is one copy of them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+ALIGNMENT = 64
+"""Bytes; the widest that Eigen, whose kernels read the memory, is built for (EIGEN_MAX_ALIGN_BYTES with AVX-512)."""
+
+
+def empty(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+    """Returns an array that `in_place` need not copy. Its memory is taken as it is written to, where it is large.
+
+    Args:
+        shape: of the array.
+        dtype: NumPy's.
+    """
+    if dtype.hasobject:
+        return np.empty(shape, dtype)
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    room = np.empty(size + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    return room[start : start + size].view(dtype).reshape(shape)
+
+
+def in_place(values: np.ndarray) -> tf.Tensor:
+    """Returns a tensor, on the CPU, that is the array; of an array that was not made by `empty` it is a copy.
+
+    Args:
+        values: any shape and dtype; must not change from now on.
+    """
+    # Python's buffers and NumPy's DLPack do not know bfloat16, which NumPy takes for a kind of its own.
+    plain = values.view(np.uint16) if values.dtype == tf.bfloat16.as_numpy_dtype else values
+    kept = values.flags.c_contiguous and values.ctypes.data % ALIGNMENT == 0 and plain.dtype.kind in "biufc"
+    with tf.device("CPU:0"):
+        if not kept or not values.flags.writeable:  # NumPy gives no other away
+            return tf.constant(values)
+        tensor = tf.experimental.dlpack.from_dlpack(plain.__dlpack__())
+        return tensor if plain is values else tf.bitcast(tensor, tf.bfloat16)
