@@ -15,6 +15,7 @@ from tfpt.preprocessors.image import Image
 from tfpt.tasks.image_classification import ImageClassification
 from tfpt.training.pipeline import Augmentation, Prepared, evaluation_batches, training_batches
 from tfpt.training.plan import TrainingPlan
+from tfpt.training.prepared import Trusting
 from tfpt.training.prepared_store import PreparedStore
 
 SIDE = 8
@@ -121,6 +122,20 @@ def test_kept_examples_are_those_read_on_demand(pictures, console):
     ):
         tf.nest.map_structure(np.testing.assert_array_equal, ours, theirs)
     assert kept.failed == set()
+
+
+def test_the_host_half_is_traced_once_for_all_pipelines(pictures):
+    class Counting(Image):
+        traced = 0
+
+        def host(self, *raw):
+            type(self).traced += 1
+            return super().host(*raw)
+
+    prepared = Prepared(Folder(str(pictures)), [Counting(size=16)], threads=2)
+    for batches in (batches_of(prepared), batches_of(Trusting(prepared)), batches_of(prepared, ops="none")):
+        assert all(batch["ok"].all() for batch in batches)
+    assert Counting.traced == 1
 
 
 def test_the_memory_of_an_example_is_told(pictures):
@@ -269,6 +284,7 @@ def test_a_text_that_cannot_be_read_does_not_spoil_its_block(texts):
             return tf.nest.map_structure(tf.identity, read(k))
 
     texts.source.example = example
+    texts = Prepared(texts.source, texts.preprocessors, threads=2)
     texts.keep(np.arange(150), console=Console(stream=io.StringIO()), what="Preparing")
     assert texts.failed == {20}
     assert texts.lengths[20] == 0

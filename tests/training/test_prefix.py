@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfpt.config import Input
 from tfpt.registry import find
-from tfpt.training import freezing
+from tfpt.training import freezing, prefix
 from tfpt.training.assembly import assemble
 from tfpt.training.prefix import cut, cut_trunks
 
@@ -171,3 +171,19 @@ def test_later_cuts_of_the_same_trunk_are_right_as_well():
     for name in ("last", "moves", "branch", "last"):
         freeze_all_but(network, [network.get_layer(name)])
         assert_parts_are_the_whole(cut(bare_trunk(network, "pooled")), values, network(values))
+
+
+def test_a_network_that_is_cut_again_in_the_same_place_is_not_probed_again(monkeypatch):
+    inputs = keras.Input((4,))
+    network = keras.Model(inputs, {"pooled": keras.layers.Dense(3)(keras.layers.Dense(5)(inputs))})
+    probed = []
+    whole = prefix._by_example
+    monkeypatch.setattr(prefix, "_by_example", lambda until: probed.append(list(until.output)) or whole(until))
+    trunk = bare_trunk(network, "pooled")
+    network.trainable = False
+    assert cut(trunk).after is None
+    assert cut(trunk).after is None
+    assert len(probed) == 1
+    freeze_all_but(network, network.layers[-1:])
+    assert cut(trunk).after is not None
+    assert len(probed) == 2

@@ -6,6 +6,7 @@ inference mode, dropout included: what is frozen is a fixed function of the exam
 """
 
 import dataclasses
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from tfpt.layers.trunk import Trunk
 from tfpt.tasks import Task
 
 _PROBE_BATCH, _PROBE_LENGTH = 3, 8
+_BY_EXAMPLE: weakref.WeakKeyDictionary[keras.Model, dict[frozenset[int], bool]] = weakref.WeakKeyDictionary()
+"""What `_by_example` has said of a network up to these of its tensors: a run cuts it in the same place more than once."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,7 +114,11 @@ def cut(trunk: Trunk) -> Cut | None:
     after = {f"moving{k}": tensor for k, tensor in enumerate(moving)}
     names = {id(tensor): name for name, tensor in (before | after).items()}
     until = keras.Model(network.input, before)
-    if not _by_example(until):
+    known = _BY_EXAMPLE.setdefault(network, {})
+    tensors = frozenset(map(id, at_cut))
+    if tensors not in known:
+        known[tensors] = _by_example(until)
+    if not known[tensors]:
         return None
     return Cut(
         trunk=trunk,
