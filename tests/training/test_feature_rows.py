@@ -36,6 +36,16 @@ def test_fixed_rows_come_back_from_memory_and_from_a_file(tmp_path, dtype):
         np.testing.assert_array_equal(rows.read(np.array([6, 0, 0])), wanted)
 
 
+def test_there_is_one_copy_of_what_is_read_from_a_file(tmp_path):
+    layout, size = Layout((1024,), np.dtype("float32")), 2**27
+    with (tmp_path / "values").open("wb") as file:
+        file.truncate(size)
+    with peak_memory() as peak:
+        rows = map_file(tmp_path / "values", layout, None, count=size // 4096, in_memory=True)
+    assert len(rows) == size // 4096
+    assert peak.grown < 1.3 * size
+
+
 @pytest.mark.parametrize(("shape", "lengths"), [((None, 2), [3, 1, 0]), ((1, None), [2, 5, 1])])
 def test_rows_of_different_length_are_padded_with_zeros(tmp_path, shape, lengths):
     layout = Layout(shape, np.dtype("float32"))

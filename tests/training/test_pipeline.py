@@ -138,6 +138,17 @@ def test_the_host_half_is_traced_once_for_all_pipelines(pictures):
     assert Counting.traced == 1
 
 
+@pytest.mark.parametrize("keep", [Prepared.keep, Prepared.keep_as_read])
+def test_a_list_in_an_example_is_a_tensor(pictures, console, keep):
+    source = Folder(str(pictures))
+    read = source.example
+    source.example = lambda k: {**read(k), "label": [1.0, 2.0]}
+    prepared = Prepared(source, [Corner(size=SIDE)], threads=2)
+    keep(prepared, np.arange(3), **({"console": console, "what": "Preparing"} if keep is Prepared.keep else {}))
+    assert prepared.specs[0]["label"].shape == (2,)
+    np.testing.assert_array_equal(prepared.read(tf.constant(2, tf.int64))[0]["label"], [1, 2])
+
+
 def test_the_memory_of_an_example_is_told(pictures):
     # pixels, label, and the frame's size
     assert prepared_of(pictures).bytes_per_example() == SIDE * SIDE * 3 + 8 + 2 * 4

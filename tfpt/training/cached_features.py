@@ -78,9 +78,9 @@ class Kept:
         if not mapped:
             found = planned_rows(rows, width)
             plain = tf.autograph.experimental.do_not_convert(lambda epoch, row: batch((epoch, row), ()))
-            return untuned(found.map(plain).prefetch(2))
+            return untuned(found.map(plain).prefetch(2), rewritten=False)  # `rows` are captured
         planned = from_generator(read, (own, specs))
-        return untuned(planned.map(tf.autograph.experimental.do_not_convert(batch)).prefetch(2))
+        return untuned(planned.map(tf.autograph.experimental.do_not_convert(batch)).prefetch(2), rewritten=False)
 
     def evaluation_batches(self, rows: np.ndarray) -> tf.data.Dataset:
         """Returns the batches of an evaluation plan's rows."""

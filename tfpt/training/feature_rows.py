@@ -65,7 +65,7 @@ class Rows:
 
     Args:
         layout: of one example.
-        values: `[entries, *item]`; a memory-mapped array stays one, another must not change from now on.
+        values: `[entries, *item]`; a memory-mapped array stays one, another is locked.
         lengths: entries of each example, where these differ.
     """
 

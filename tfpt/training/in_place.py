@@ -25,16 +25,18 @@ def empty(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
 
 
 def in_place(values: np.ndarray) -> tf.Tensor:
-    """Returns a tensor, on the CPU, that is the array; of an array that was not made by `empty` it is a copy.
+    """Returns a tensor, on the CPU, that is the array, which is locked; of an array that was not made by `empty` it is a copy.
 
     Args:
-        values: any shape and dtype; must not change from now on.
+        values: any shape and dtype.
     """
-    # Python's buffers and NumPy's DLPack do not know bfloat16, which NumPy takes for a kind of its own.
+    # NumPy gives only its own kinds of numbers away, and bfloat16 is none of them.
     plain = values.view(np.uint16) if values.dtype == tf.bfloat16.as_numpy_dtype else values
-    kept = values.flags.c_contiguous and values.ctypes.data % ALIGNMENT == 0 and plain.dtype.kind in "biufc"
+    numbers = plain.dtype.isbuiltin == 1 and plain.dtype.kind in "biufc"
+    aligned = values.flags.c_contiguous and values.ctypes.data % ALIGNMENT == 0  # kernels end the process otherwise
     with tf.device("CPU:0"):
-        if not kept or not values.flags.writeable:  # NumPy gives no other away
+        if not (numbers and aligned and values.flags.writeable):  # NumPy keeps what is locked to itself, too
             return tf.constant(values)
         tensor = tf.experimental.dlpack.from_dlpack(plain.__dlpack__())
+        values.flags.writeable = False
         return tensor if plain is values else tf.bitcast(tensor, tf.bfloat16)

@@ -292,11 +292,11 @@ class Prepared:
     @functools.cached_property
     def specs(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Shapes and dtypes of an example's features and frames."""
-        return self._host_half.structured_outputs
+        return tf.data.Dataset.range(1).map(self._as_written(lambda k: self._host_half(k))).element_spec
 
     @functools.cached_property
     def _host_half(self) -> Any:
-        """What makes an example's features and frames, as one graph: a run puts it into a dozen, and to trace it takes a fifth of a second."""
+        """What `_prepare` does, as one graph: a run puts it into a dozen, and to trace it takes a fifth of a second."""
         return tf.function(self._as_written(self._prepare)).get_concrete_function(tf.TensorSpec((), tf.int64))
 
 
