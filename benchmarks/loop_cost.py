@@ -57,9 +57,8 @@ def measure(given):
     }
     updates = Updates(groups, Optim(), learning_rate=1e-6, steps=10**6)
     call = compiled_steps(task, assembly.model, updates, None, accumulate=1)
-    same = untuned(
-        tf.data.Dataset.from_tensors(batch).repeat()
-    )  # as tfpt's own are: an iterator's end waits for no tuner
+    # As tfpt's own pipelines are: the end of an iterator, one a round, waits for no tuner.
+    same = untuned(tf.data.Dataset.from_tensors(batch).repeat())
     bare = iter(same)
     ignore = {name: lambda *_: None for name in ("row", "begin", "status", "failed")}
 

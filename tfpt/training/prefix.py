@@ -18,7 +18,8 @@ from tfpt.tasks import Task
 
 _PROBE_BATCH, _PROBE_LENGTH = 3, 8
 _BY_EXAMPLE: weakref.WeakKeyDictionary[keras.Model, dict[frozenset[int], bool]] = weakref.WeakKeyDictionary()
-"""What `_by_example` has said of a network up to these of its tensors: a run cuts it in the same place more than once."""
+"""What `_by_example` has said of a network up to its tensors of these ids, which it holds as long as it lives: a run cuts it in the same
+place more than once."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
